@@ -1,0 +1,79 @@
+"""What the frame of every page shows: navigation, available credits, the sandbox strip."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import reverse
+
+from enrichment import selectors
+from enrichment.choices import ACTIVE
+from keys import selectors as key_selectors
+from people.rights import Right
+
+
+def _item(
+    request: HttpRequest, label: str, name: str, icon: str, *, prefix: str = "", **extra: Any
+) -> dict[str, Any]:
+    url = reverse(name)
+    is_current = request.path == url if url == "/" else request.path.startswith(prefix or url)
+    return {"label": label, "url": url, "icon": icon, "is_current": is_current, **extra}
+
+
+def frame(request: HttpRequest) -> dict[str, Any]:
+    """`frame` for base.html; only the sandbox strip before the log-in. HTMX regions need none of it."""
+    if getattr(request, "htmx", False) and not request.htmx.boosted:  # type: ignore[attr-defined]
+        return {}
+    shown: dict[str, Any] = {"is_sandbox": key_selectors.has_only_sandbox_money(), "theme": theme(request)}
+    user = getattr(request, "user", None)
+    if user is None or not user.is_authenticated:
+        return {"frame": shown}
+    running = selectors.visible_to(user).filter(state__in=ACTIVE).count()
+    main = [
+        _item(request, "Overview", "enrichment:overview", "layout-dashboard"),
+        _item(
+            request,
+            "Jobs",
+            "enrichment:job_list",
+            "list-checks",
+            count=f"{running} running" if running else "",
+        ),
+        _item(request, "Look-up", "enrichment:lookup", "scan-search"),
+    ]
+    groups = [{"label": "", "items": main}]
+    if user.may(Right.VIEW_KEYS):
+        findings = key_selectors.count_findings()
+        groups.append(
+            {
+                "label": "Access",
+                "items": [
+                    _item(
+                        request,
+                        "Keys",
+                        "keys:key_list",
+                        "key-round",
+                        count=str(findings) if findings else "",
+                        tone="warn" if findings else "",
+                    )
+                ],
+            }
+        )
+    if user.may(Right.VIEW_ACTIVITY):
+        groups.append(
+            {"label": "Review", "items": [_item(request, "Activity", "people:activity", "scroll-text")]}
+        )
+    shown.update(
+        nav=groups,
+        available=key_selectors.shown_balance(),
+        help_url=reverse("people:help"),
+        search_url=reverse("enrichment:job_list"),
+        can_see_styleguide=user.may(Right.VIEW_STYLEGUIDE),
+    )
+    return {"frame": shown}
+
+
+def theme(request: HttpRequest) -> str:
+    """`light`, `dark` or "" (the system's), from the cookie that the theme form sets."""
+    value = request.COOKIES.get("theme", "")
+    return value if value in ("light", "dark") else ""

@@ -1,0 +1,245 @@
+"""What every installation shares; whatever differs comes from the environment (see `.env.example`)."""
+
+from __future__ import annotations
+
+import os
+import stat
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from csp.constants import NONE, SELF
+
+from config.env import BASE_DIR, default_worker_name, env, read_env_file, read_worker_env_file
+
+# --- process -------------------------------------------------------------------------------------------------------
+read_env_file()
+PROCESS_ROLE = env.str("PROCESS_ROLE", default="cli")
+if PROCESS_ROLE not in {"web", "worker", "scheduler", "cli"}:
+    raise ValueError(f"PROCESS_ROLE is {PROCESS_ROLE!r}; use web, worker, scheduler or cli.")
+if PROCESS_ROLE == "worker":
+    read_worker_env_file()
+WORKER_NAME = env.str("WORKER_NAME", default="") or default_worker_name()
+RELEASE = env.str("RELEASE", default="")
+
+# --- data ----------------------------------------------------------------------------------------------------------
+DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / "var"))).expanduser().resolve()
+DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+if DATA_DIR.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO) and DATA_DIR.owner() == Path.home().owner():
+    DATA_DIR.chmod(0o700)
+DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}")}
+DATABASES["default"]["CONN_MAX_AGE"] = 0
+SQLITE_OPTIONS = {
+    "timeout": 20,
+    "transaction_mode": "IMMEDIATE",
+    "init_command": (
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-20000; "
+        "PRAGMA temp_store=MEMORY; PRAGMA mmap_size=134217728; PRAGMA journal_size_limit=27103364"
+    ),
+}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATABASES["default"].setdefault("OPTIONS", {}).update(SQLITE_OPTIONS)
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+MEDIA_ROOT = DATA_DIR / "files"
+FILE_UPLOAD_PERMISSIONS = 0o600
+FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700
+SERVED_MEDIA_URL = ""  # uploads are never served by address
+
+# --- web -----------------------------------------------------------------------------------------------------------
+PUBLIC_URL = env.str("PUBLIC_URL", default="").rstrip("/")
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "axes",
+    "csp",
+    "django_htmx",
+    "people.apps.PeopleConfig",
+    "keys.apps.KeysConfig",
+    "enrichment.apps.EnrichmentConfig",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "config.middleware.no_store",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "people.middleware.end_stale_session",
+    "people.middleware.LoginRequiredMiddleware",
+    "people.middleware.viewer_time_zone",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "axes.middleware.AxesMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "config.frame.frame",
+            ],
+            "libraries": {"ui": "config.templatetags.ui"},
+            "builtins": ["config.templatetags.ui", "django.templatetags.static"],
+            "loaders": [
+                (
+                    "django.template.loaders.cached.Loader",
+                    [
+                        "django.template.loaders.filesystem.Loader",
+                        "django.template.loaders.app_directories.Loader",
+                    ],
+                )
+            ],
+        },
+    }
+]
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+LANGUAGE_CODE = "en-gb"
+USE_I18N = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+# --- people and sessions -------------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "people.User"
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+]
+LOGIN_URL = "people:login"
+LOGIN_REDIRECT_URL = "enrichment:overview"
+LOGOUT_REDIRECT_URL = "people:login"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_AGE = env.int("SESSION_ABSOLUTE_S", default=12 * 3600)
+SESSION_IDLE_S = env.int("SESSION_IDLE_S", default=8 * 3600)
+CSRF_COOKIE_HTTPONLY = True
+CSRF_COOKIE_SAMESITE = "Lax"
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_RESET_ON_SUCCESS = True
+AXES_LOCKOUT_CALLABLE = "people.views.locked_out"
+AXES_VERBOSE = False
+AXES_USERNAME_FORM_FIELD = "username"
+AXES_IPWARE_PROXY_COUNT = env.int("PROXY_COUNT", default=0)
+
+# --- security headers ----------------------------------------------------------------------------------------------
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "base-uri": [NONE],
+        "object-src": [NONE],
+        "frame-ancestors": [NONE],
+    }
+}
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+X_FRAME_OPTIONS = "DENY"
+
+# --- broker --------------------------------------------------------------------------------------------------------
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="embedded://")
+
+# --- Icypeas -------------------------------------------------------------------------------------------------------
+ICYPEAS_REAL_HOST = "app.icypeas.com"
+ICYPEAS_BASE_URL = env.str("ICYPEAS_BASE_URL", default=f"https://{ICYPEAS_REAL_HOST}/api").rstrip("/")
+_base_host = urlsplit(ICYPEAS_BASE_URL).hostname or ""
+ICYPEAS_IS_LOOPBACK = _base_host in {"127.0.0.1", "::1", "localhost"}
+ICYPEAS_IS_REAL = _base_host == ICYPEAS_REAL_HOST
+if urlsplit(ICYPEAS_BASE_URL).scheme != "https" and not ICYPEAS_IS_LOOPBACK:
+    raise ValueError("ICYPEAS_BASE_URL must be https:// (plain http is accepted for this machine only).")
+ICYPEAS_RATE_FACTOR: float = env.float("ICYPEAS_RATE_FACTOR", default=1.0)
+if ICYPEAS_RATE_FACTOR <= 0:
+    raise ValueError("ICYPEAS_RATE_FACTOR must be above 0.")
+if ICYPEAS_RATE_FACTOR > 1 and ICYPEAS_IS_REAL:
+    raise ValueError("ICYPEAS_RATE_FACTOR above 1 is refused with the real Icypeas: its limits are fixed.")
+
+# --- keys ----------------------------------------------------------------------------------------------------------
+KEY_ENVIRONMENTS = env.list("KEY_ENVIRONMENTS", default=["prod", "staging", "dev", "sandbox"])
+# What this process serves. Sandbox secrets never go to the real host.
+ENVIRONMENTS = env.list(
+    "ENVIRONMENTS",
+    default=[name for name in KEY_ENVIRONMENTS if not (ICYPEAS_IS_REAL and name == "sandbox")],
+)
+RELAXED_ENVIRONMENTS = ["sandbox", "dev"]  # deputy and team are optional here
+SECRETS_DIR = Path(env.str("SECRETS_DIR", default=str(DATA_DIR / "worker" / "secrets"))).expanduser()
+STRICT_SECRET_FILES = env.bool("STRICT_SECRET_FILES", default=False)
+
+# --- clocks (seconds), compressed together with the provider's limits ------------------------------------------------
+_factor: float = max(ICYPEAS_RATE_FACTOR, 1.0)
+
+
+def _clock(seconds: float) -> float:
+    return max(seconds / _factor, 1.0)
+
+
+SLICE_S = 45.0
+LEASE_S = _clock(60)
+HEARTBEAT_S = _clock(15)
+SETTLE_S = _clock(120)
+SECOND_LOOK_S = _clock(60)
+SWEEP_S = _clock(10)
+FILE_FIRST_LOOK_S = _clock(8)
+FILE_LOOK_S = _clock(20)
+SINGLE_FIRST_LOOK_S = _clock(4)
+SINGLE_LOOK_S = _clock(4)
+RETRY_S = _clock(5)  # first wait after a connection that never opened; doubles up to a minute
+BREAKER_FIRST_S = _clock(30)  # after five paid calls without a clear answer; doubles with each further one
+BREAKER_MOST_S = _clock(900)
+STALLED_S = _clock(120)
+WORKER_SILENT_S = max(3 * _clock(10), 15.0)
+
+# --- jobs ----------------------------------------------------------------------------------------------------------
+BATCH_ROWS = env.int("BATCH_ROWS", default=500)
+BATCHES_IN_FLIGHT = env.int("BATCHES_IN_FLIGHT", default=4)
+FRESHNESS_DAYS = env.int("FRESHNESS_DAYS", default=90)
+PURPOSE_FREE_CREDITS = Decimal(5)  # single look-ups up to here need no purpose
+MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_BYTES", default=256 * 1024 * 1024)
+IMPORT_INLINE_BYTES = env.int("IMPORT_INLINE_BYTES", default=1024 * 1024)
+DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
+SAME_FILE_HOURS = 24
+UNCERTAIN_ACCEPT_DAYS = env.int("UNCERTAIN_ACCEPT_DAYS", default=14)
+
+# --- logging: ids, never people or secrets ---------------------------------------------------------------------------
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    "loggers": {
+        # These print URLs, headers or payloads below WARNING.
+        name: {"level": "WARNING"}
+        for name in ("httpx", "httpcore", "hpack", "h2", "asyncio", "axes", "kombu", "amqp")
+    },
+}
+SILENCED_SYSTEM_CHECKS: list[str] = []
+IS_WINDOWS = os.name == "nt"

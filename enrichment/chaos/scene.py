@@ -1,0 +1,220 @@
+"""The processes of a scratch installation, and what can be done to them."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+
+from config.env import BASE_DIR
+
+# What happens to paid calls at the provider: all of it after it has charged.
+FAULTS: Final = ("hang_after_accept", "reset_after_accept", "truncated", "html")
+LOOK_S: Final = 0.1
+WORKER, SCHEDULER, WEB, SANDBOX = "worker", "scheduler", "web", "sandbox"
+# Who is killed how often. A pool child is what the system's memory killer takes.
+VICTIMS: Final = {
+    "a pool child": 6,
+    "a worker with its children": 2,
+    "a worker's main process alone": 1,
+    "the scheduler": 1,
+    "the web process": 1,
+}
+
+
+class SceneError(Exception):
+    """The sandbox does not answer as it must; the text is for the person at the terminal."""
+
+
+@dataclass
+class Scene:
+    """Web, workers, scheduler and sandbox as subprocesses with their output in `folder`.
+
+    `environment` is what all get; `secret` reaches the workers only.
+    """
+
+    folder: Path
+    environment: Mapping[str, str] = field(repr=False)
+    secret: str = field(repr=False)
+    app: str
+    workers: int
+    web_port: int
+    sandbox_port: int
+    sandbox_speed: int
+    dice: random.Random
+    _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, repr=False)
+    _groups: list[int] = field(default_factory=list, repr=False)
+    _frozen: list[tuple[float, int]] = field(default_factory=list, repr=False)
+
+    def start(self) -> None:
+        for name in (SANDBOX, SCHEDULER, WEB, *(f"{WORKER}-{n}" for n in range(self.workers))):
+            self._spawn(name)
+
+    def stop(self) -> None:
+        """End every process and what it started; nobody may say goodbye, nobody stays behind."""
+        for _until, pid in self._frozen:
+            _signal(pid, signal.SIGCONT)
+        for group in self._groups:  # also of those long dead: their children may live on
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+        for process in self._processes.values():
+            process.wait()
+
+    def revive(self) -> None:
+        """Start again what has ended, and thaw what was frozen long enough."""
+        for name, process in list(self._processes.items()):
+            if process.poll() is not None:
+                self._spawn(name)
+        now = time.monotonic()
+        for until, pid in list(self._frozen):
+            if until <= now:
+                self._frozen.remove((until, pid))
+                _signal(pid, signal.SIGCONT)
+
+    def kill(self) -> str:
+        """SIGKILL a victim drawn by lot; returns who it was, or an empty text when there was nobody."""
+        (victim,) = self.dice.choices(list(VICTIMS), weights=list(VICTIMS.values()))
+        if victim == "the scheduler":
+            return victim if _signal(self._processes[SCHEDULER].pid, signal.SIGKILL) else ""
+        if victim == "the web process":
+            return victim if self._kill_group(WEB) else ""
+        name = f"{WORKER}-{self.dice.randrange(self.workers)}"
+        if victim == "a worker with its children":
+            return victim if self._kill_group(name) else ""
+        if victim == "a worker's main process alone":
+            return victim if _signal(self._processes[name].pid, signal.SIGKILL) else ""
+        child = self._pool_child(name)
+        return victim if child and _signal(child, signal.SIGKILL) else ""
+
+    def freeze(self, seconds: float) -> bool:
+        """SIGSTOP a pool child for `seconds`: longer than its lease, it wakes up with work that others took over."""
+        child = self._pool_child(f"{WORKER}-{self.dice.randrange(self.workers)}")
+        if not child or not _signal(child, signal.SIGSTOP):
+            return False
+        self._frozen.append((time.monotonic() + seconds, child))
+        return True
+
+    def empty_broker(self) -> None:
+        """Throw every waiting message away."""
+        url = self.environment["CELERY_BROKER_URL"]
+        if url.startswith("redis"):
+            with redis.Redis.from_url(url) as connection:
+                connection.flushdb()
+            return
+        messages = Path(self.environment["DATA_DIR"]) / "broker" / "messages"
+        if messages.exists():
+            for path in messages.iterdir():
+                path.unlink(missing_ok=True)
+
+    def wait_for_sandbox(self, seconds: float = 30.0) -> None:
+        until = time.monotonic() + seconds
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.sandbox_port)) == 0:
+                    return
+            if time.monotonic() > until:
+                raise SceneError(f"The sandbox did not answer within {seconds:.0f} s.")
+            time.sleep(LOOK_S)
+
+    def arm_faults(self, faults: int) -> None:
+        """Spoil every third answer to a paid call, by lot, `faults` times in all."""
+        for _ in range(faults):
+            kind = self.dice.choice(FAULTS)
+            more = {"seconds": 2.0} if kind == "hang_after_accept" else {}
+            self.control(
+                "POST",
+                "/control/faults",
+                {"route": "/bulk-search", "kind": kind, "times": 1, "every": 3, **more},
+            )
+
+    def control(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """One call to the sandbox's control endpoints."""
+        with contextlib.closing(
+            http.client.HTTPConnection("127.0.0.1", self.sandbox_port, timeout=60)
+        ) as connection:
+            connection.request(
+                method,
+                path,
+                json.dumps(body) if body is not None else None,
+                {"Content-Type": "application/json"},
+            )
+            answer = connection.getresponse()
+            content = answer.read()
+            if answer.status != 200:
+                raise SceneError(f"The sandbox answered {answer.status} to {path}: {content[:200]!r}")
+            result: dict[str, Any] = json.loads(content)
+            return result
+
+    def _kill_group(self, name: str) -> bool:
+        try:
+            os.killpg(self._processes[name].pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def _pool_child(self, name: str) -> int:
+        """A child of a worker by lot; 0 while it has none."""
+        parent = self._processes[name].pid
+        table = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True).stdout
+        pairs = [line.split() for line in table.splitlines()]
+        children = sorted(int(pid) for pid, ppid in pairs if int(ppid) == parent)
+        return self.dice.choice(children) if children else 0
+
+    def _spawn(self, name: str) -> None:
+        role = name.partition("-")[0]
+        environment = dict(self.environment) | {"PROCESS_ROLE": "cli" if role == SANDBOX else role}
+        if role == WORKER:
+            environment |= {"ICYPEAS_API_KEY": self.secret, "WORKER_NAME": name}
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                self._command(role),
+                cwd=BASE_DIR,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._groups.append(self._processes[name].pid)
+
+    def _command(self, role: str) -> list[str]:
+        celery = [sys.executable, "-W", "ignore:You're running the worker", "-m", "celery", "-A", self.app]
+        if role == WORKER:
+            worker = ["worker", "-Q", "urgent,work", "--concurrency", "2", "--loglevel", "WARNING"]
+            return [*celery, *worker, "--without-gossip", "--without-mingle", "--without-heartbeat"]
+        if role == SCHEDULER:
+            return [*celery, "beat", "--loglevel", "WARNING"]
+        if role == WEB:
+            address = f"127.0.0.1:{self.web_port}"
+            return [sys.executable, "-m", "gunicorn", "config.wsgi:application", "--bind", address]
+        sandbox = [sys.executable, "-m", "enrichment.providers.icypeas.sandbox"]
+        sandbox += ["--port", str(self.sandbox_port), "--speed", str(self.sandbox_speed)]
+        return [
+            *sandbox,
+            "--state",
+            str(self.folder / "sandbox"),
+            "--accounts",
+            str(self.folder / "accounts.json"),
+        ]
+
+
+def _signal(pid: int, number: signal.Signals) -> bool:
+    """Whether the process was there to be told."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,313 @@
+"""The crash test: a job on a scratch installation while its processes are killed, then both ledgers compared.
+
+The command starts itself a second time inside the scratch installation (own database, broker and sandbox, all gone
+afterwards), so that it looks at the job with the product's own models. It never touches the configured database.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from argparse import ArgumentParser
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from config.env import BASE_DIR
+from enrichment.chaos import lane
+from enrichment.chaos.scene import Scene, SceneError
+from enrichment.chaos.verdict import Verdict, compare
+from enrichment.models import EnrichmentJob
+
+INSIDE: Final = "CHAOS_FOLDER"
+NOT_INHERITED = (
+    "ICYPEAS_",
+    "FINGERPRINT_PEPPER",
+    "VAULT_",
+    "AWS_",
+    "DATABASE_URL",
+    "CELERY_",
+    "ENVIRONMENTS",
+    "SECRETS_DIR",
+)
+
+
+class Command(BaseCommand):
+    help = (
+        "Run a job on a scratch installation while its processes are killed, and compare both ledgers. "
+        "Exit status 0: nothing lost, nothing unexpected, nothing paid twice."
+    )
+    requires_system_checks = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--rows", type=int, default=2_000, help="of the list (default: %(default)s)")
+        parser.add_argument(
+            "--batch-rows", type=int, default=100, help="rows in one paid call (default: %(default)s)"
+        )
+        parser.add_argument(
+            "--kills",
+            type=int,
+            default=20,
+            help="SIGKILLs, by lot over all processes of ours (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--pauses",
+            type=int,
+            default=1,
+            help="SIGSTOPs of a pool child for longer than its lease (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--faults",
+            type=int,
+            default=4,
+            help="paid calls whose answer the sandbox spoils (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--empty-broker",
+            action="store_true",
+            help="throw all messages away at 25, 50 and 75 %% of the rows",
+        )
+        parser.add_argument(
+            "--every",
+            type=float,
+            default=1.0,
+            metavar="S",
+            help="mean time between two kills (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--workers",
+            type=int,
+            default=2,
+            help="worker processes, two children each (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--speed",
+            type=int,
+            default=20,
+            help="of the sandbox's clock and limits, and ours (default: %(default)s)",
+        )
+        parser.add_argument("--seed", type=int, help="of all lots; printed, so that a run can be repeated")
+        parser.add_argument(
+            "--timeout", type=float, default=900.0, metavar="S", help="give up after (default: %(default)s)"
+        )
+        parser.add_argument(
+            "--without-lookup",
+            action="store_true",
+            help="the control: what is in doubt is sent again, so that double payments must show (exit status 0 when they do)",
+        )
+        parser.add_argument(
+            "--database-url",
+            default="",
+            help="a PostgreSQL server on which a scratch database is made; else SQLite",
+        )
+        parser.add_argument(
+            "--broker-url",
+            default="",
+            help="a Redis database of its own, emptied first; else the embedded broker",
+        )
+        parser.add_argument(
+            "--json", action="store_true", help="print the figures as JSON on standard output"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        for name in ("rows", "batch_rows", "workers", "speed"):
+            if options[name] < 1:
+                raise CommandError(f"--{name.replace('_', '-')} must be 1 or more.", returncode=2)
+        if INSIDE in os.environ:
+            run(Path(os.environ[INSIDE]), options)
+            return
+        if options["seed"] is None:
+            sys.argv += ["--seed", str(random.SystemRandom().randrange(10**6))]
+        with scratch_environment(options) as environment:
+            inside = subprocess.Popen([sys.executable, *sys.argv], cwd=BASE_DIR, env=environment)
+            try:
+                status = inside.wait()
+            finally:  # interrupted: the processes of the scene end before their folder goes
+                inside.terminate()
+                inside.wait()
+        if status:
+            sys.exit(status)
+
+
+@contextmanager
+def scratch_environment(options: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """The environment of an installation of its own, which is gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="enrichment-desk-chaos-"))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
+    environment = {
+        **kept,
+        INSIDE: str(folder),
+        "DATA_DIR": str(folder / "var"),
+        "DJANGO_SETTINGS_MODULE": "config.settings.local",
+        "PROCESS_ROLE": "cli",
+        "LOG_LEVEL": "WARNING",
+        "BATCH_ROWS": str(options["batch_rows"]),
+        "CELERY_BROKER_URL": options["broker_url"] or "embedded://",
+        "ICYPEAS_BASE_URL": f"http://127.0.0.1:{free_port()}/api",
+        "ICYPEAS_RATE_FACTOR": str(options["speed"]),
+    }
+    try:
+        with scratch_database(options["database_url"]) as database_url:
+            yield environment | ({"DATABASE_URL": database_url} if database_url else {})
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def scratch_database(server_url: str) -> Iterator[str]:
+    """The URL of a new database on a PostgreSQL server, dropped afterwards; an empty text without a server."""
+    if not server_url:
+        yield ""
+        return
+    import psycopg  # only here: an installation on SQLite need not reach a server's library
+
+    parts, name = urlsplit(server_url), f"chaos_{secrets.token_hex(6)}"
+    admin = urlunsplit(parts._replace(scheme="postgresql", path="/postgres"))
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"'.encode())
+    try:
+        yield urlunsplit(parts._replace(path=f"/{name}"))
+    finally:
+        with psycopg.connect(admin, autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+# --- inside the scratch installation ------------------------------------------------------------------------------------
+
+
+def run(folder: Path, options: Mapping[str, Any]) -> None:
+    """Set the scene, disturb the job until it ends, judge. Exits with 1 when the verdict is not what it must be."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the scene is cleared
+    console = Console(stderr=options["json"], soft_wrap=True)
+    seed, secret = options["seed"], secrets.token_hex(24)
+    write_account(folder, secret)
+    job = lane.start_job(options["rows"])
+    scene = Scene(
+        folder=folder,
+        environment={name: value for name, value in os.environ.items() if name != INSIDE},
+        secret=secret,
+        app="config.celery_without_lookup" if options["without_lookup"] else "config.celery",
+        workers=options["workers"],
+        web_port=free_port(),
+        sandbox_port=urlsplit(settings.ICYPEAS_BASE_URL).port or 0,
+        sandbox_speed=options["speed"],
+        dice=random.Random(seed),
+    )
+    plan = lane.Plan(
+        kills=options["kills"],
+        every_s=options["every"],
+        pauses=options["pauses"],
+        empties_broker=options["empty_broker"],
+        timeout_s=options["timeout"],
+    )
+    if options["broker_url"]:
+        scene.empty_broker()
+    try:
+        scene.start()
+        scene.wait_for_sandbox()
+        scene.arm_faults(options["faults"])
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+        ) as bar:
+            task = bar.add_task("rows", total=job.rows_total)
+            disturbance = lane.disturb(scene, job, plan, lambda final: bar.update(task, completed=final))
+        job.refresh_from_db()
+        verdict = compare(
+            job, rows=options["rows"], charges=scene.control("GET", "/control/charges")["charges"]
+        )
+        state = scene.control("GET", "/control/state")
+    except SceneError as error:
+        raise CommandError(str(error)) from None
+    finally:
+        scene.stop()
+    disturbance.spoiled = options["faults"] - sum(fault["times"] for fault in state["faults"])
+    disturbance.refused = sum(counted["429"] for counted in state["requests"].values())
+    figures = report(job, options, disturbance, verdict)
+    if options["json"]:
+        print(json.dumps(figures, default=str))  # noqa: T201
+    console.print(as_table(figures))
+    is_as_it_must = (
+        bool(verdict.duplicated) if options["without_lookup"] else verdict.is_clean and job.is_finished
+    )
+    if not is_as_it_must:
+        for path in sorted(folder.glob("*.log")):
+            console.print(f"── {path.name}: {path.read_text(errors='replace')[-1500:]}", markup=False)
+        sys.exit(1)
+
+
+def write_account(folder: Path, secret: str) -> None:
+    account = {"secret": secret, "user_id": "chaos", "email": "chaos@desk.example", "credits": "1000000"}
+    path = folder / "accounts.json"
+    path.touch(mode=0o600)
+    path.write_text(json.dumps({"accounts": [account]}))
+
+
+def report(
+    job: EnrichmentJob, options: Mapping[str, Any], done: lane.Disturbance, verdict: Verdict
+) -> dict[str, Any]:
+    """Everything a reader needs to repeat the run and to judge it."""
+    clocks = {
+        name: getattr(settings, name)
+        for name in ("LEASE_S", "HEARTBEAT_S", "SETTLE_S", "SECOND_LOOK_S", "SWEEP_S")
+    }
+    return {
+        "seed": options["seed"],
+        "engine": "control: sends again after doubt" if options["without_lookup"] else "product",
+        "database": settings.DATABASES["default"]["ENGINE"].rpartition(".")[2],
+        "broker": urlsplit(settings.CELERY_BROKER_URL).scheme,
+        "rows": options["rows"],
+        "job": job.state,
+        "seconds": round(done.seconds, 1),
+        "longest stall (s)": round(done.longest_stall_s, 1),
+        "kills": sum(done.kills.values()),
+        "killed": done.kills,
+        "pauses longer than the lease": done.pauses,
+        "spoiled answers": done.spoiled,
+        "broker emptied": done.emptied,
+        "HTTP 429": done.refused,
+        "clocks (s)": clocks,
+        **asdict(verdict),
+    }
+
+
+def as_table(figures: Mapping[str, Any]) -> Table:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in figures.items():
+        if isinstance(value, list):
+            shown = f"{len(value):,}" + (
+                f"   {'; '.join(value[:5])}{' …' if len(value) > 5 else ''}" if value else ""
+            )
+        elif isinstance(value, dict):
+            shown = ", ".join(f"{key} {part:g}" for key, part in value.items()) or "none"
+        else:
+            shown = f"{value:,}" if isinstance(value, int) and name != "seed" else str(value)
+        table.add_row(name.replace("_", " "), shown)
+    return table

@@ -1,0 +1,357 @@
+"""`manage.py key`: key records without a browser, through the same services and audit as the pages.
+
+It stands in this app because `key test` calls the provider; every rule is in `keys`.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import transaction
+from django.utils import timezone
+from rich.console import Console
+from rich.table import Table
+
+from enrichment.providers.base import (
+    KeyRejectedError,
+    NotSentError,
+    ProviderError,
+    RateLimitedError,
+    ReadFailedError,
+    UncertainOutcomeError,
+    UnpaidError,
+)
+from enrichment.services import send_path
+from keys import gate, ledger, limiter, scopes, secrets, selectors, services
+from keys.choices import USABLE_STATES, Outcome
+from keys.clock import db_now
+from keys.models import KeyRecord
+from people.audit import terminal_actor
+from people.models import User
+from people.services import ensure_team
+
+MARKS = {"ok": "ok", "warn": "look", "bad": "NOT OK", "not reached": "-"}
+STEPS = ("Reference resolves", "Fingerprint", "Address", "Key accepted", "Balance")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the test: `state` is ok, bad, warn or not reached."""
+
+    state: str
+    value: str
+    note: str = ""
+
+
+class Command(BaseCommand):
+    help = "Make, list, show and test key records. Secrets are never arguments: a record holds only where to find one."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True, metavar="create|list|show|test")
+        _add_create(actions.add_parser("create", help="make a key record; the last line printed is its name"))
+        actions.add_parser("list", help="all records, those with findings first")
+        show = actions.add_parser("show", help="everything about one record, its secret excepted")
+        show.add_argument("name")
+        test = actions.add_parser(
+            "test",
+            help="check reference, address, key and balance with one free call; status 0 when all is well",
+        )
+        test.add_argument("name")
+
+    def handle(self, *args: Any, action: str, **options: Any) -> None:
+        actions = {"create": self._create, "list": self._list, "show": self._show, "test": self._test}
+        actions[action](options)
+
+    def _create(self, options: dict[str, Any]) -> None:
+        try:
+            chosen = scopes.parse_scopes(options["scopes"])
+            with transaction.atomic():  # a team that was made for a refused record goes with it
+                spec = services.KeySpec(
+                    environment=options["environment"],
+                    system=options["system"],
+                    label=options["label"],
+                    owner=_person(options["owner"], "--owner"),
+                    deputy=_person(options["deputy"], "--deputy") if options["deputy"] else None,
+                    team=ensure_team(options["team"]) if options["team"] else None,
+                    purpose=options["purpose"],
+                    scopes=chosen,
+                    secret_ref=options["secret"],
+                    account=options["account"],
+                    daily_cap=_credits(options["daily_cap"]),
+                    rotation_days=options["rotation_days"],
+                    rotate_by=_day(options["rotate_by"], "--rotate-by"),
+                    expires_at=_day(options["expires"], "--expires"),
+                )
+                key = services.create_key(terminal_actor(None), spec)
+        except (scopes.ScopeError, services.KeyRecordError) as error:
+            raise CommandError(f"Not made: {error}") from error
+        missing = selectors.missing_for_activation(key)
+        self.stdout.write(f"A key record on the account {key.account.name}, rotate by {key.rotate_by}.")
+        if missing:
+            self.stdout.write(f"It is a draft and lets nothing out: it needs {', '.join(missing)}.")
+        self.stdout.write(key.name)
+
+    def _list(self, options: dict[str, Any]) -> None:
+        keys = list(selectors.with_severity(selectors.all_keys()).order_by("-severity", "name"))
+        if not keys:
+            self.stdout.write("There is no key record yet. Make the first: manage.py key create --help")
+            return
+        spent = selectors.charged_by_key()
+        table = Table(
+            "Name",
+            "State",
+            "Owner",
+            "Account",
+            "Last used",
+            "Credits, 30 days",
+            "Findings",
+            box=None,
+            pad_edge=False,
+        )
+        table.columns[0].no_wrap = True
+        table.columns[5].justify = "right"
+        for key in keys:
+            findings = "; ".join(finding.title for finding in selectors.findings_of(key))
+            table.add_row(
+                key.name,
+                key.get_state_display(),
+                key.owner.name if key.owner else "no owner",
+                key.account.name,
+                _last_use(key),
+                f"{spent.get(key.id, Decimal(0)):,.1f}",
+                findings or "none",
+            )
+        _console(self).print(table)
+
+    def _show(self, options: dict[str, Any]) -> None:
+        key = _key(options["name"])
+        left = ledger.available(key.account)
+        missing = selectors.missing_for_activation(key)
+        facts = {
+            "Name": key.name,
+            "State": key.get_state_display() + (f", needs {', '.join(missing)}" if missing else ""),
+            "Purpose": key.purpose,
+            "Owner": _named(key.owner, "no owner"),
+            "Deputy": _named(key.deputy, "no deputy"),
+            "Team": key.team.name if key.team else "no team",
+            "Account": f"{key.account.name}, {key.account.realm}",
+            "Available": f"{ledger.words(left.credits)} credits"
+            if left.credits is not None
+            else "never read",
+            "Scopes": ", ".join(key.scopes),
+            "Secret reference": key.secret_ref,
+            "Previous reference": key.previous_secret_ref or "none yet",
+            "Daily cap": "no cap" if key.daily_cap is None else f"{ledger.words(key.daily_cap)} credits",
+            "Rotate by": f"{key.rotate_by}, every {key.rotation_days} days",
+            "Expires": str(key.expires_at or "no expiry"),
+            "Last used": _last_use(key),
+            "Findings": "; ".join(finding.title for finding in selectors.findings_of(key)) or "none",
+        }
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for label, value in facts.items():
+            table.add_row(label, value)
+        _console(self).print(table)
+
+    def _test(self, options: dict[str, Any]) -> None:
+        secrets.act_as_worker()
+        key = _key(options["name"])
+        checks = _run_test(key)
+        console = _console(self)
+        console.print(f"Test of {key.name}", markup=False)
+        for name in STEPS:
+            check = checks.get(name, Check("not reached", "not reached"))
+            console.print(f"{MARKS[check.state]:<8}{name:<20}{check.value}", markup=False, soft_wrap=True)
+            if check.note:
+                console.print(f"{'':<28}{check.note}", markup=False, soft_wrap=True)
+        if len(checks) < len(STEPS) or any(check.state == "bad" for check in checks.values()):
+            sys.exit(1)
+
+
+def _add_create(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--environment", required=True, metavar="E", help=", ".join(settings.KEY_ENVIRONMENTS)
+    )
+    parser.add_argument(
+        "--system", required=True, metavar="S", help="the service or workflow, such as crm_sync"
+    )
+    parser.add_argument(
+        "--label", required=True, metavar="L", help="the owner part of the name, such as revops"
+    )
+    parser.add_argument("--owner", required=True, metavar="EMAIL", help="a person of this app")
+    parser.add_argument("--deputy", default="", metavar="EMAIL", help="needed outside sandbox and dev")
+    parser.add_argument(
+        "--team", default="", metavar="T", help="made when it is new; needed outside sandbox and dev"
+    )
+    parser.add_argument("--purpose", required=True, metavar="TEXT")
+    parser.add_argument(
+        "--scopes",
+        required=True,
+        metavar="LIST|PRESET|all",
+        help=f"scopes parted by commas, a preset ({', '.join(scopes.PRESETS)}), or all (sandbox and dev only)",
+    )
+    parser.add_argument(
+        "--secret",
+        required=True,
+        metavar="REF",
+        help="where a worker finds the secret: env:ICYPEAS_KEY_NAME or file:NAME",
+    )
+    parser.add_argument(
+        "--account", default="", metavar="A", help="made when it is new; default: the first one"
+    )
+    parser.add_argument("--daily-cap", default="", metavar="N", help="credits that jobs may reserve in a day")
+    parser.add_argument("--rotation-days", type=int, default=90, metavar="N")
+    parser.add_argument(
+        "--rotate-by", default="", metavar="YYYY-MM-DD", help="default: the rotation days from today"
+    )
+    parser.add_argument("--expires", default="", metavar="YYYY-MM-DD")
+
+
+def _person(email: str, option: str) -> User:
+    email = User.objects.normalize_email(email)
+    person = User.objects.filter(email=email).first()
+    if person is None:
+        raise CommandError(
+            f"{option}: there is no person with the address {email}. "
+            "Make one first: manage.py person create --email … --name … --role …"
+        )
+    return person
+
+
+def _credits(text: str) -> Decimal | None:
+    try:
+        value = Decimal(text) if text else None
+    except InvalidOperation as error:
+        raise CommandError("--daily-cap takes a number of credits.") from error
+    if value is not None and not value.is_finite():
+        raise CommandError("--daily-cap takes a number of credits.")
+    return value
+
+
+def _day(text: str, option: str) -> date | None:
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError as error:
+        raise CommandError(f"{option} takes a day as YYYY-MM-DD.") from error
+
+
+def _key(name: str) -> KeyRecord:
+    key = selectors.all_keys().filter(name=name).first()
+    if key is None:
+        raise CommandError(f"There is no key record {name!r}. See: manage.py key list")
+    return key
+
+
+def _named(person: User | None, otherwise: str) -> str:
+    return f"{person.name} <{person.email}>" if person else otherwise
+
+
+def _last_use(key: KeyRecord) -> str:
+    last = selectors.last_use(key)
+    if last.at is None:
+        return last.text
+    return f"{timezone.localtime(last.at):%Y-%m-%d %H:%M %Z}, {last.detail}"
+
+
+def _console(command: BaseCommand) -> Console:
+    """A console on the command's own output; wide when nobody looks, so that programs get whole lines."""
+    out: Any = command.stdout
+    return Console(file=out, highlight=False, width=None if out.isatty() else 200)
+
+
+# --- the test: each step is reached when the one before it was well -----------------------------------------------------
+
+
+def _run_test(key: KeyRecord) -> dict[str, Check]:
+    """Checks by their name, in the order of `STEPS`; the ones after a bad one are missing."""
+    checks: dict[str, Check] = {}
+    try:
+        resolved = secrets.resolve(key.secret_ref)
+    except secrets.SecretError as error:
+        checks["Reference resolves"] = Check("bad", key.secret_ref, str(error))
+        return checks
+    checks["Reference resolves"] = Check(
+        "warn" if resolved.warnings else "ok", key.secret_ref, " ".join(resolved.warnings)
+    )
+    checks["Fingerprint"] = Check(
+        "ok", resolved.fingerprint, _previous_fingerprint(key, resolved.fingerprint)
+    )
+    try:
+        limiter.take_slot(
+            account_id=key.account_id, route="probe", interval_s=services.PROBE_EVERY_S, max_wait_s=0
+        )
+    except limiter.BusyError as error:
+        note = f"The account {key.account.name} was tested less than a minute ago. Try again in {error.wait_s:.0f} s."
+        checks["Address"] = Check("bad", settings.ICYPEAS_BASE_URL, note)
+        return checks
+    asked_at = db_now()
+    try:
+        balance = send_path.read_balance(key, is_probe=True)
+    except gate.GateRefusedError as error:
+        checks["Address"] = Check("bad", settings.ICYPEAS_BASE_URL, error.message)
+    except limiter.BusyError as error:
+        checks["Address"] = Check(
+            "bad", settings.ICYPEAS_BASE_URL, f"Its limit is used up. Try again in {error.wait_s:.0f} s."
+        )
+    except ProviderError as error:
+        if key.state in USABLE_STATES:  # what a revoked record is told says nothing of the account
+            services.store_balance_error(key.account, error.message)
+        checks.update(_provider_checks(error))
+    else:
+        services.store_balance(key.account, credits=balance.credits, asked_at=asked_at)
+        checks["Address"] = _address_ok()
+        checks["Key accepted"] = Check("ok", "yes")
+        checks["Balance"] = Check("ok", f"{ledger.words(balance.credits)} credits")
+    return checks
+
+
+def _previous_fingerprint(key: KeyRecord, current: str) -> str:
+    """Whether the previous reference still holds a secret, and the same one."""
+    if not key.previous_secret_ref:
+        return ""
+    try:
+        previous = secrets.resolve(key.previous_secret_ref).fingerprint
+    except secrets.SecretError:
+        return f"{key.previous_secret_ref} holds nothing any more"
+    if previous == current:
+        return f"the same as at {key.previous_secret_ref}"
+    return f"another than at {key.previous_secret_ref} ({previous})"
+
+
+def _address_ok() -> Check:
+    host = urlsplit(settings.ICYPEAS_BASE_URL).hostname or ""
+    kind = "Icypeas" if settings.ICYPEAS_IS_REAL else "this machine" if settings.ICYPEAS_IS_LOOPBACK else host
+    return Check("ok", settings.ICYPEAS_BASE_URL, f"answered, {kind}")
+
+
+def _provider_checks(error: ProviderError) -> dict[str, Check]:
+    """Which step a failed call ended at, and what to do about it."""
+    base = settings.ICYPEAS_BASE_URL
+    if isinstance(error, NotSentError):
+        note = f"No connection: {error.message.rstrip('.')}. Look at ICYPEAS_BASE_URL, DNS and the firewall; the key was not sent."
+        return {"Address": Check("bad", base, note)}
+    if isinstance(error, RateLimitedError | ReadFailedError | UncertainOutcomeError):
+        note = f"Icypeas did not answer as it should: {error.message.rstrip('.')}. Try again in a minute; this says nothing of the key."
+        return {"Address": Check("bad", base, note)}
+    if isinstance(error, KeyRejectedError):
+        cause = (
+            "Icypeas wants the account's user id, or does not know this key"
+            if error.needs_user_id
+            else "Compare the fingerprint with the worker's; the key may be cut off, replaced, or of another account"
+        )
+        return {"Address": _address_ok(), "Key accepted": Check("bad", "refused (401)", f"{cause}.")}
+    if isinstance(error, UnpaidError):
+        note = "The subscription is unpaid. Pay it at Icypeas; the key itself is known."
+        return {
+            "Address": _address_ok(),
+            "Key accepted": Check("ok", "yes"),
+            "Balance": Check("bad", "unpaid", note),
+        }
+    outcome = Outcome(send_path.outcome_of(error)).label
+    return {"Address": _address_ok(), "Key accepted": Check("bad", outcome, error.message)}

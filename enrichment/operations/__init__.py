@@ -1,0 +1,28 @@
+"""The operations there are. A new one is a file of its own and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .base import Operation
+from .email_search import EMAIL_SEARCH
+from .email_verification import EMAIL_VERIFICATION
+
+# In the order of the picker.
+OPERATIONS: Mapping[str, Operation] = {
+    operation.name: operation for operation in (EMAIL_SEARCH, EMAIL_VERIFICATION)
+}
+
+
+class UnknownOperationError(LookupError):
+    """There is no operation of this name; the text lists those that there are."""
+
+
+def get(name: str) -> Operation:
+    """The operation called `name`. Raises `UnknownOperationError`."""
+    try:
+        return OPERATIONS[name]
+    except KeyError:
+        raise UnknownOperationError(
+            f"There is no operation “{name}”. Choose one of: {', '.join(OPERATIONS)}."
+        ) from None

@@ -1,0 +1,105 @@
+"""What one operation is: its inputs, how columns are recognised, how a row becomes a question, what it
+costs, which routes and scopes it needs and which columns it appends.
+
+An operation is one `Operation` instance in a file of its own. Nothing here knows Django.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+
+@dataclass(frozen=True)
+class InputField:
+    """One thing an operation can be told. `names` are header spellings that are recognised (lower case)."""
+
+    name: str
+    label: str
+    names: Sequence[str]
+    is_required: bool = False
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Warning_:
+    """Something odd about a row that is asked all the same. `code` groups, `text` is the sentence."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A row that can be asked: `inputs` in normal form (this is what is sent), and what looked odd."""
+
+    inputs: Mapping[str, str]
+    warnings: Sequence[Warning_] = ()
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A row that cannot be asked. `code` groups the reasons, `text` is the sentence in the export."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True)
+class ResultColumn:
+    """A column that the export appends: `icypeas_<name>`."""
+
+    name: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One thing that Icypeas does for us."""
+
+    name: str  # email-search
+    label: str  # Find emails
+    noun: str  # email found / verification: what one credit price buys
+    sentence: str  # one line for the picker
+    icon: str
+    fields: Sequence[InputField]
+    check: Callable[[Mapping[str, str]], Checked | Skipped]
+    price: Decimal  # credits for one answer; the default of the dated price table
+    charged_when_empty: bool
+    single_route: str
+    bulk_route: str
+    result_columns: Sequence[ResultColumn]
+    good_verdicts: Sequence[str]  # which verdicts count as "found" in the bar
+    # Groups of fields; of each group at least one must come from a column, or no row could be asked.
+    needs: Sequence[Sequence[str]] = ()
+    # Names of inputs in the normal form, where that differs from a field of the form: receipts show what was sent.
+    asked_labels: Mapping[str, str] = field(default_factory=dict)
+    found_label: str = "Found"
+    not_found_label: str = "Not found"
+
+    def scope(self, mode: str) -> str:
+        """The scope that a key needs: `mode` is `single` or `bulk`."""
+        return f"{self.name}:{mode}"
+
+    def describe(self, inputs: Mapping[str, str]) -> str:
+        """One line that names a question to a person."""
+        return ", ".join(value for value in inputs.values() if value)
+
+
+def digest(inputs: Mapping[str, str]) -> str:
+    """The identity of a question within an operation: 32 hex of SHA-256 over its normal form,
+    names and companies compared without case."""
+    folded = {key: value.casefold() for key, value in sorted(inputs.items()) if value}
+    text = json.dumps(folded, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def result_text(value: Any) -> str:
+    """A result value as one export cell."""
+    if isinstance(value, list):
+        return " ".join(str(v.get("email", v)) if isinstance(v, dict) else str(v) for v in value)
+    return "" if value is None else str(value)

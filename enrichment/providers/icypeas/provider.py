@@ -1,0 +1,180 @@
+"""Our requests as Icypeas' bodies, and Icypeas' answers as our dataclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from enrichment.providers.base import (
+    BadInputError,
+    Balance,
+    BulkRequest,
+    FilePage,
+    ItemPage,
+    NotFoundError,
+    ProviderItem,
+    ReadFailedError,
+    SingleRequest,
+    UncertainOutcomeError,
+)
+from enrichment.providers.icypeas import payloads
+from enrichment.providers.icypeas.client import IcypeasClient
+from enrichment.providers.icypeas.routes import ROUTES
+
+MAX_BULK_ROWS = 5_000
+ITEMS_A_PAGE = 100
+FILES_A_PAGE = 50
+
+# Our operation → its inputs in the order of a bulk row, as (their key, our key). The task of an operation
+# and the route of its single call have the operation's own name.
+_LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
+    "email-search": (
+        ("firstname", "first_name"),
+        ("lastname", "last_name"),
+        ("domainOrCompany", "company"),
+    ),
+    "email-verification": (("email", "email"),),
+    "domain-search": (("domainOrCompany", "company"),),
+}
+
+
+class IcypeasProvider:
+    """Implements `Provider`. Stateless beside the client, so any process can continue any listing."""
+
+    def __init__(self, client: IcypeasClient) -> None:
+        self._client = client
+
+    def submit_bulk(self, request: BulkRequest) -> str:
+        """Start a bulk; its file id. A success without an id is `UncertainOutcomeError`: look it up by name."""
+        layout = _layout(request.operation)
+        if len(request.rows) != len(request.external_ids):
+            raise BadInputError("bulk-search: each row needs its external id.", status=None)
+        if not 1 <= len(request.rows) <= MAX_BULK_ROWS:
+            raise BadInputError(f"bulk-search: a list holds 1 to {MAX_BULK_ROWS:,} rows.", status=None)
+        body: dict[str, Any] = {
+            "name": request.name,
+            "task": request.operation,
+            "data": [[row.get(ours, "") for _, ours in layout] for row in request.rows],
+            "custom": {"externalIds": list(request.external_ids)},
+        }
+        if self._client.user_id:
+            body["user"] = self._client.user_id
+        answer = self._client.call(ROUTES["bulk-search"], json=body)
+        return _submitted_id(answer.get("file"), "bulk-search")
+
+    def submit_single(self, request: SingleRequest) -> str:
+        """Start one search; its id. A success without an id is `UncertainOutcomeError`: look it up."""
+        # An empty text is refused on single routes, where a missing key is not.
+        body: dict[str, Any] = {
+            theirs: request.inputs[ours]
+            for theirs, ours in _layout(request.operation)
+            if request.inputs.get(ours)
+        }
+        body["custom"] = {"externalId": request.external_id}
+        answer = self._client.call(ROUTES[request.operation], json=body)
+        return _submitted_id(payloads.object_of(answer.get("item")).get("_id"), request.operation)
+
+    def list_files(self, *, cursor: Any | None = None) -> FilePage:
+        """Bulks of the account, newest first, 50 a page."""
+        answer = self._client.call(ROUTES["files-read"], json=_paged({}, FILES_A_PAGE, cursor))
+        elements = _elements(answer, "files", "files-read")
+        files = [file for file in map(payloads.parse_file, elements) if file is not None]
+        return FilePage(files=files, cursor=_next_cursor(answer, len(elements), FILES_A_PAGE))
+
+    def read_file_items(self, file_id: str, *, operation: str, cursor: Any | None = None) -> ItemPage:
+        """Items of one bulk, 100 a page, judged by the rules of `operation`."""
+        return self._read_items({"mode": "bulk", "file": file_id}, operation, cursor)
+
+    def read_single_items(self, *, operation: str | None, cursor: Any | None = None) -> ItemPage:
+        """Single searches of the account, newest first, 100 a page; with None those of every operation, unjudged."""
+        filters = {"mode": "single"}
+        if operation is not None:
+            _layout(operation)
+            filters["type"] = operation
+        return self._read_items(filters, operation, cursor)
+
+    def read_item(self, provider_id: str, *, operation: str) -> ProviderItem | None:
+        """One item by its id; None while it is not visible."""
+        try:
+            answer = self._client.call(ROUTES["items-read"], json={"id": provider_id, "limit": 1})
+        except NotFoundError:
+            return None
+        for element in _elements(answer, "items", "items-read"):
+            item = payloads.parse_item(element, operation=operation)
+            if item is not None and item.provider_id == provider_id:
+                return item
+        return None
+
+    def judge(
+        self, item: ProviderItem, *, operation: str, inputs: Mapping[str, str] | None = None
+    ) -> ProviderItem:
+        """The same item with verdict and result by the rules of `operation`, anew from its raw form.
+
+        `inputs` are those that were asked; a verification with several entries is decided by the asked one.
+        """
+        asked_email = (inputs or {}).get("email", "")
+        return payloads.parse_item(item.raw, operation=operation, asked_email=asked_email) or item
+
+    def read_balance(self, *, email: str = "") -> Balance:
+        """The account's credits. `email` is the account owner's; without it the key's own account answers."""
+        body = {"email": email} if email else {}
+        balance = payloads.parse_balance(self._client.call(ROUTES["subscription-information"], json=body))
+        if balance is None:
+            raise ReadFailedError("subscription-information: the answer names no credits.", status=200)
+        return balance
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._client.close()
+
+    def _read_items(self, filters: Mapping[str, str], operation: str | None, cursor: Any | None) -> ItemPage:
+        answer = self._client.call(ROUTES["items-read"], json=_paged(filters, ITEMS_A_PAGE, cursor))
+        elements = _elements(answer, "items", "items-read")
+        parsed = (payloads.parse_item(element, operation=operation) for element in elements)
+        return ItemPage(
+            items=[item for item in parsed if item is not None],
+            cursor=_next_cursor(answer, len(elements), ITEMS_A_PAGE),
+            raw_count=len(elements),
+        )
+
+
+def _layout(operation: str) -> tuple[tuple[str, str], ...]:
+    layout = _LAYOUTS.get(operation)
+    if layout is None:
+        raise BadInputError(f"Icypeas has no operation named {operation!r}.", status=None)
+    return layout
+
+
+def _submitted_id(value: Any, route: str) -> str:
+    identifier = payloads.text_of(value)
+    if not identifier:
+        raise UncertainOutcomeError(f"{route}: accepted, but the answer names no id.", status=200)
+    return identifier
+
+
+def _paged(filters: Mapping[str, str], limit: int, cursor: Any | None) -> dict[str, Any]:
+    """The body of a read. The limit is always named: without it ten rows come, whatever there is."""
+    body: dict[str, Any] = {**filters, "limit": limit}
+    if cursor is not None:
+        body["next"] = True
+        body["sorts"] = cursor
+    return body
+
+
+def _elements(answer: Mapping[str, Any], key: str, route: str) -> list[Any]:
+    """The page as it came. A page without a list is no empty page, which would end a listing too early."""
+    elements = answer.get(key)
+    if not isinstance(elements, list):
+        raise ReadFailedError(f"{route}: the answer holds no list of {key}.", status=200)
+    return elements
+
+
+def _next_cursor(answer: Mapping[str, Any], raw_count: int, limit: int) -> list[Any] | None:
+    """The whole `sorts` array for the next call, or None after the last page.
+
+    The raw count decides, before anything malformed is left out. The contents of `sorts` are opaque.
+    """
+    sorts = answer.get("sorts")
+    if raw_count < limit or not isinstance(sorts, list) or not sorts:
+        return None
+    return sorts

@@ -1,0 +1,329 @@
+"""The documented routes: one function each, and the table that names them.
+
+A further route is a function that takes a `Call` and returns a `Reply`, and a line in `ROUTES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from .accounts import Account
+from .catalogue import MICRO, TASK_ALIASES, TASKS, Task, to_credits
+from .listing import BULK_ROWS_ORDER, FILE_ORDER, FILE_ROWS_ORDER, SINGLES_ORDER, Cursor, Order
+from .sandbox import Sandbox
+from .store import OutOfCreditsError
+from .validation import Fields, is_text
+from .wire import Reply, format_file, format_item, format_sorts, make_reply, refuse
+
+MAX_BULK_ROWS: Final = 5000
+MAX_ITEMS: Final = 100
+MAX_FILES: Final = 50
+DEFAULT_LIMIT: Final = 10
+
+
+@dataclass(frozen=True)
+class Call:
+    """One authenticated call: whose it is, and the JSON object that it carries."""
+
+    sandbox: Sandbox
+    account: Account
+    body: dict[str, Any]
+
+    @property
+    def visible_ms(self) -> int:
+        """Sandbox time up to which accepted work shows in reads."""
+        return self.sandbox.clock.now_ms() - int(self.sandbox.switches.visibility_lag_s * 1000)
+
+
+@dataclass(frozen=True)
+class Route:
+    """`path` stands below `/api`. `calls` per `window_s` seconds are allowed; None: no limit is documented."""
+
+    method: str
+    path: str
+    handle: Callable[[Call], Reply]
+    calls: int | None = None
+    window_s: float = 1.0
+
+
+def search_email(call: Call) -> Reply:
+    """POST /email-search: one person."""
+    return _submit_single(call, TASKS["email-search"])
+
+
+def verify_email(call: Call) -> Reply:
+    """POST /email-verification: one address."""
+    return _submit_single(call, TASKS["email-verification"])
+
+
+def search_domain(call: Call) -> Reply:
+    """POST /domain-search: the role addresses of one company."""
+    return _submit_single(call, TASKS["domain-search"])
+
+
+def _submit_single(call: Call, task: Task) -> Reply:
+    fields = Fields(call.body)
+    cells = [fields.text(key, is_required=key not in ("firstname", "lastname")) for key in task.keys]
+    if task.name == "email-search" and not any(key in call.body for key in ("firstname", "lastname")):
+        for key in ("firstname", "lastname"):
+            fields.refuse(key, "validation_required", "firstname or lastname is required.")
+    custom = fields.custom()
+    webhook_url = custom.url("custom.webhookUrl")
+    external_id = _optional_text(custom, "custom.externalId")
+    if fields.errors:
+        return refuse(fields.errors)
+    search_id = call.sandbox.store.add_single(
+        call.account.user_id,
+        task,
+        cells,
+        external_id=external_id,
+        webhook_url=webhook_url,
+        now_ms=call.sandbox.clock.now_ms(),
+    )
+    return make_reply(200, {"success": True, "item": {"_id": search_id, "status": "NONE"}})
+
+
+def _optional_text(fields: Fields, name: str) -> str:
+    value = fields.body.get(name, "")
+    if not is_text(value):
+        fields.refuse(name, "validation_string", f"{name} must be a string.")
+        return ""
+    return str(value)
+
+
+def submit_bulk(call: Call) -> Reply:
+    """POST /bulk-search: up to 5,000 rows of one task."""
+    if not _names_its_user(call):
+        return make_reply(
+            401,
+            {
+                "success": False,
+                "message": "Unauthorized access.",
+                "validationErrors": [
+                    {"field": "user", "type": "UserNotFoundError", "message": "user_not_found"}
+                ],
+            },
+        )
+    fields = Fields(call.body)
+    name = fields.text("name", is_required=True)
+    task = TASKS.get(fields.choice("task", list(TASKS), is_required=True))
+    rows = read_rows(fields, "data", task)
+    custom = fields.custom()
+    external_ids = read_external_ids(custom, "custom.externalIds", len(rows))
+    webhook_url = custom.url("custom.webhookUrlItem")
+    custom.url("custom.webhookUrlBulkDone")
+    custom.flag("custom.includeResultsInWebhook")
+    if fields.errors or task is None:
+        return refuse(fields.errors)
+    sandbox = call.sandbox
+    sandbox.settle()
+    price = MICRO if sandbox.switches.needs_one_credit_a_row else task.price_micro
+    try:
+        file_id = sandbox.store.add_bulk(
+            call.account.user_id,
+            task,
+            rows,
+            name=name,
+            external_ids=external_ids or [""] * len(rows),
+            webhook_url=webhook_url,
+            is_shuffled=sandbox.switches.shuffle,
+            needed_micro=price * len(rows),
+            now_ms=sandbox.clock.now_ms(),
+        )
+    except OutOfCreditsError:
+        fields.refuse("user", "insufficient_credits", "Insufficient credits.", "InsufficientCreditsError")
+        return refuse(fields.errors)
+    return make_reply(200, {"success": True, "status": "in_progress", "file": file_id})
+
+
+def _names_its_user(call: Call) -> bool:
+    if "user" in call.body:
+        return bool(call.body["user"] == call.account.user_id)
+    return not call.sandbox.switches.needs_user_id
+
+
+def read_rows(fields: Fields, name: str, task: Task | None) -> list[list[str]]:
+    """The rows of a bulk: lists of strings, as wide as the task wants. [] when refused."""
+    rows = fields.body.get(name)
+    if name not in fields.body:
+        fields.refuse(name, "validation_required", f"{name} is required.")
+    elif not isinstance(rows, list):
+        fields.refuse(name, "validation_array", f"{name} must be an array of arrays of strings.")
+    elif not 1 <= len(rows) <= MAX_BULK_ROWS:
+        fields.refuse(name, "validation_array_length", f"{name} must hold 1 to {MAX_BULK_ROWS} rows.")
+    else:
+        for number, row in enumerate(rows):
+            if not isinstance(row, list) or not all(is_text(cell) for cell in row):
+                fields.refuse(name, "validation_row", f"{name}[{number}] must be an array of strings.")
+                return []
+            if task is not None and len(row) != len(task.keys):
+                text = f"{name}[{number}] must hold {len(task.keys)} cells for {task.name}."
+                fields.refuse(name, "validation_row_width", text)
+                return []
+        return rows
+    return []
+
+
+def read_external_ids(fields: Fields, name: str, rows: int) -> list[str]:
+    """One id a row, or [] when none were given or they are refused."""
+    if name not in fields.body:
+        return []
+    ids = fields.body[name]
+    if not isinstance(ids, list) or not all(is_text(entry) for entry in ids):
+        fields.refuse(name, "validation_array", f"{name} must be an array of strings.")
+        return []
+    # With refused rows there is no length to compare with.
+    if rows and len(ids) != rows:
+        fields.refuse(name, "validation_array_length", f"{name} must be as long as data.")
+        return []
+    return ids
+
+
+def read_items(call: Call) -> Reply:
+    """POST /bulk-single-searchs/read: one search, single searches, or rows of bulks."""
+    fields = Fields(call.body)
+    search_id = fields.text("id")
+    mode = fields.choice("mode", ["single", "bulk"], is_required="id" not in call.body)
+    type_ = fields.choice("type", [*TASKS, *TASK_ALIASES])
+    file_id = fields.text("file")
+    limit = fields.limit(default=DEFAULT_LIMIT, highest=MAX_ITEMS)
+    if "type" in call.body and mode != "single" and "id" not in call.body:
+        fields.refuse("type", "validation_type_mode", "type goes with mode single only.")
+    if "file" in call.body and mode != "bulk":
+        fields.refuse("file", "validation_file_mode", "file goes with mode bulk only.")
+    order = SINGLES_ORDER if mode == "single" else FILE_ROWS_ORDER if file_id else BULK_ROWS_ORDER
+    cursor = _read_cursor(fields, order) if not search_id else None
+    if fields.errors:
+        return refuse(fields.errors)
+
+    sandbox, user_id = call.sandbox, call.account.user_id
+    sandbox.settle()
+    if search_id:
+        row = sandbox.store.read_search(user_id, search_id, visible_ms=call.visible_ms)
+        if row is None:
+            return _refuse_unknown("id")
+        items = [format_item(row, user_id, sandbox.clock.now_ms())]
+        return make_reply(200, {"success": True, "items": items, "total": 1, "sorts": [[], []]})
+    if mode == "single":
+        page = sandbox.store.list_singles(
+            user_id,
+            task=TASK_ALIASES.get(type_, type_) or None,
+            limit=limit,
+            cursor=cursor,
+            visible_ms=call.visible_ms,
+        )
+    elif file_id:
+        if sandbox.store.read_file(user_id, file_id) is None:
+            return _refuse_unknown("file")
+        page = sandbox.store.list_file_rows(file_id, limit=limit, cursor=cursor)
+    else:
+        page = sandbox.store.list_bulk_rows(user_id, limit=limit, cursor=cursor, visible_ms=call.visible_ms)
+    now_ms = sandbox.clock.now_ms()
+    items = [format_item(row, user_id, now_ms) for row in page.rows]
+    return make_reply(
+        200, {"success": True, "items": items, "total": page.total, "sorts": format_sorts(page)}
+    )
+
+
+def _refuse_unknown(field: str) -> Reply:
+    text = f"No such {'search' if field == 'id' else 'file'}."
+    error = {"field": field, "type": "SearchNotFoundError", "message": "search_not_found"}
+    return refuse([{**error, "humanReadableMessage": text}])
+
+
+def _read_cursor(fields: Fields, order: Order) -> Cursor | None:
+    """Where the page begins; None for the first one, which is also the answer to `next` without `sorts`."""
+    is_forward = fields.flag("next")
+    sorts = fields.body.get("sorts")
+    if sorts is None or sorts == []:
+        return None
+    if is_forward is None:
+        if "next" not in fields.body:
+            fields.refuse("next", "validation_required", "next is required with sorts.")
+        return None
+    keys = sorts if isinstance(sorts, list) else []
+    key = keys[-1 if is_forward else 0] if keys else None
+    is_usable = (
+        isinstance(key, list)
+        and len(key) == len(order.columns)
+        and all(isinstance(part, int) and not isinstance(part, bool) and abs(part) < 2**63 for part in key)
+    )
+    if not is_usable or key is None:
+        fields.refuse("sorts", "validation_sorts", "sorts must be the array of the previous answer.")
+        return None
+    return Cursor(tuple(key), is_forward)
+
+
+def read_files(call: Call) -> Reply:
+    """POST /search-files/read: bulks with their progress, newest first."""
+    fields = Fields(call.body)
+    file_id = fields.text("file")
+    status = fields.choice("status", ["in_progress", "done"])
+    limit = fields.limit(default=DEFAULT_LIMIT, highest=MAX_FILES)
+    cursor = _read_cursor(fields, FILE_ORDER)
+    if fields.errors:
+        return refuse(fields.errors)
+    sandbox, user_id = call.sandbox, call.account.user_id
+    sandbox.settle()
+    if file_id and sandbox.store.read_file(user_id, file_id) is None:
+        return _refuse_unknown("file")
+    page = sandbox.store.list_files(
+        user_id,
+        file_id=file_id or None,
+        is_finished=status == "done" if status else None,
+        limit=limit,
+        cursor=cursor,
+        visible_ms=call.visible_ms,
+    )
+    files = [format_file(row) for row in page.rows]
+    return make_reply(
+        200, {"success": True, "files": files, "total": page.total, "sorts": format_sorts(page)}
+    )
+
+
+def read_subscription(call: Call) -> Reply:
+    """POST /a/actions/subscription-information: the key owner's own account, with or without `email`.
+
+    The answer has no `success` key: that one is unconfirmed, so nobody may lean on it.
+    """
+    fields = Fields(call.body)
+    email = fields.text("email")
+    own = call.account.email
+    if email and own and email.strip().lower() != own.lower():
+        fields.refuse("email", "validation_email_owner", "email is not the address of the key's owner.")
+    if fields.errors:
+        return refuse(fields.errors)
+    call.sandbox.settle()
+    credits = to_credits(call.sandbox.store.read_balance(call.account.user_id))
+    return make_reply(
+        200,
+        {
+            "userId": call.account.user_id,
+            "customerId": f"cus_{call.account.user_id}",
+            "currency": "eur",
+            "checkoutSession": "",
+            "lastInvoiceUrl": "",
+            "priceId": "price_sandbox",
+            "plan": "sandbox",
+            "status": "active",
+            # At most fifteen digits (see `to_micro`), which a float prints exactly.
+            "credits": int(credits) if credits == credits.to_integral_value() else float(credits),
+            "quotas": {"daily": 0},
+        },
+    )
+
+
+ROUTES: Final[dict[str, Route]] = {
+    route.path: route
+    for route in (
+        Route("POST", "/email-search", search_email, 10, 1),
+        Route("POST", "/email-verification", verify_email, 10, 1),
+        Route("POST", "/domain-search", search_domain, 10, 1),
+        Route("POST", "/bulk-search", submit_bulk, 1, 1),
+        Route("POST", "/bulk-single-searchs/read", read_items, 30, 60),
+        Route("POST", "/search-files/read", read_files, 15, 60),
+        Route("POST", "/a/actions/subscription-information", read_subscription),
+    )
+}

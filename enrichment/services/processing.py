@@ -1,0 +1,629 @@
+"""Slices of work on a job: what tasks and the terminal call.
+
+A slice does whatever is due, one step at a time, until nothing is due soon or its time is over. All it knows it
+reads from the database, so any worker can take over after any other at any point.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Max, Min, OuterRef, Q, Subquery
+
+from enrichment import operations
+from enrichment.choices import (
+    OPEN_ROWS,
+    SILENT_PAUSES,
+    UNSETTLED_BATCHES,
+    WORKED_ON,
+    BatchState,
+    JobState,
+    Mode,
+    PauseReason,
+    RowState,
+)
+from enrichment.models import Batch, BatchItem, EnrichmentJob, EnrichmentRow, Question
+from enrichment.providers.base import (
+    KeyRejectedError,
+    ProviderError,
+    ProviderFile,
+    RateLimitedError,
+    UnpaidError,
+)
+from enrichment.services import answers, send_path
+from enrichment.services.transitions import lock_job, move_rows, pause, tell
+from keys import gate, ledger, limiter
+from keys.clock import db_now
+from keys.services import worker_seen
+
+log = logging.getLogger(__name__)
+
+CHUNK = 5_000
+IDLE_S = 5.0  # a slice stays for what is due this soon, and leaves the rest to a later wake-up
+TICK_S = 0.25
+FILE_PAGES = 20
+SINGLE_PAGES = 5
+ITEMS_A_PAGE = 100
+PASSES = 3  # full readings of a finished bulk before a missing answer counts as missing
+LOOKS = 2
+NOT_SEEN = "not_seen"
+NOT_SEEN_TEXT = (
+    "The connection broke after we sent this, and Icypeas does not list it. It may have been charged."
+)
+CLOCK_SKEW = timedelta(minutes=10)  # between the database's clock and Icypeas'
+
+
+def run_slice(job_id: int, *, should_stop: Callable[[], bool] = lambda: False) -> None:
+    """Work on a job for up to `SLICE_S`. A job that has gone, or has nothing to do, is a quiet end."""
+    deadline = time.monotonic() + settings.SLICE_S
+    last_beat = 0.0
+    due_in: float | None = 0.0
+    while time.monotonic() < deadline and not should_stop():
+        if time.monotonic() - last_beat > settings.HEARTBEAT_S / 3:
+            if not _beat(job_id):
+                return
+            last_beat = time.monotonic()
+        _serve_people_first(job_id)
+        due_in = _safe_step(job_id)
+        if due_in is None or due_in > IDLE_S:
+            break
+        if due_in > 0:
+            time.sleep(min(due_in, 1.0))
+    _hand_over(job_id, due_in)
+
+
+def _beat(job_id: int) -> bool:
+    """Say that a slice is at work; False when the job has gone."""
+    worker_seen()
+    return bool(EnrichmentJob.objects.filter(id=job_id).update(dispatched_at=db_now()))
+
+
+def _hand_over(job_id: int, due_in: float | None) -> None:
+    """End of a slice: when must somebody look again?"""
+    next_due = None if due_in is None else db_now() + timedelta(seconds=due_in)
+    jobs = EnrichmentJob.objects.filter(id=job_id)
+    # A wake-up that came while the slice ended must not be lost: only an older due time is replaced.
+    replaced = Q(next_due_at__isnull=True) | Q(next_due_at__lt=F("dispatched_at"))
+    if next_due is not None:
+        replaced |= Q(next_due_at__gt=next_due)
+    jobs.filter(replaced).update(next_due_at=next_due)
+    jobs.update(dispatched_at=None)
+
+
+def _serve_people_first(job_id: int) -> None:
+    """One person's look-up overtakes any list: a slice does what is due for look-ups before its own next step."""
+    urgent = (
+        EnrichmentJob.objects.filter(
+            mode=Mode.SINGLE, state__in=(JobState.QUEUED, JobState.RUNNING), next_due_at__lte=db_now()
+        )
+        .exclude(id=job_id)
+        .order_by("id")
+        .values_list("id", flat=True)[:3]
+    )
+    for other in urgent:
+        due_in = _safe_step(other)
+        EnrichmentJob.objects.filter(id=other).update(
+            next_due_at=None if due_in is None else db_now() + timedelta(seconds=due_in)
+        )
+
+
+def _safe_step(job_id: int) -> float | None:
+    """One step; refusals and read failures become a pause or a wait, never an exception."""
+    try:
+        return step(job_id)
+    except limiter.BusyError as busy:
+        return busy.wait_s
+    except answers.LostLeaseError as lost:
+        log.info("job %s: %s", job_id, lost)
+        return TICK_S
+    except gate.GateRefusedError as refused:
+        return _pause_job(job_id, f"Paused: {refused.message}", send_path.pause_reason(refused))
+    except (KeyRejectedError, UnpaidError) as error:
+        return _pause_job(
+            job_id,
+            f"Paused: Icypeas refused the key: {error.message}. A key admin can test it; then press Resume.",
+        )
+    except RateLimitedError as error:
+        return error.retry_after_s / max(settings.ICYPEAS_RATE_FACTOR, 1)
+    except ProviderError as error:
+        # Only reads get here: asking again is free. The page says what is silent, and since when.
+        EnrichmentJob.objects.filter(id=job_id).update(state_text=error.message[:300])
+        return float(settings.RETRY_S)
+
+
+def _pause_job(job_id: int, text: str, reason: PauseReason = PauseReason.KEY) -> float | None:
+    """Pause the job; None. One that was stopped before is not paused again: nobody would press Resume, so its rows at
+    Icypeas are asked for again after that many seconds."""
+    with transaction.atomic():
+        job = lock_job(job_id)
+        pause(job, reason, text)
+    return None if job.state in (JobState.RUNNING, JobState.QUEUED) else 12.0 * settings.RETRY_S
+
+
+def step(job_id: int) -> float | None:
+    """Do the next due thing for the job. Seconds until the next one is due (0: now), None when nothing will be.
+
+    Raises the provider's errors of free reads, `GateRefusedError`, `BusyError`, `LostLeaseError`.
+    """
+    job = EnrichmentJob.objects.select_related("key", "created_by").filter(id=job_id).first()
+    if job is None or job.state not in WORKED_ON:
+        return None
+    if job.state == JobState.QUEUED:
+        prepare(job)
+        return 0
+    if job.state == JobState.PAUSED and job.pause_reason in SILENT_PAUSES:
+        return None
+    doubt_crashed_sends(job)
+    busy_s: list[float] = []
+    for work in (_send_next, _look, _collect_next):
+        try:
+            if work(job):
+                return 0
+        except limiter.BusyError as busy:
+            busy_s.append(busy.wait_s)
+    if finish_if_done(job.id):
+        return None
+    return _due_in(job, busy_s)
+
+
+def _due_in(job: EnrichmentJob, busy_s: list[float]) -> float | None:
+    """Seconds until the earliest thing that this job waits for."""
+    waits = list(busy_s)
+    batches = Batch.objects.filter(job=job, state__in=(BatchState.READY, *UNSETTLED_BATCHES))
+    times = batches.aggregate(next_at=Min("next_at"), lease=Min("lease_until"))
+    now = db_now()
+    waits += [max((moment - now).total_seconds(), TICK_S) for moment in times.values() if moment]
+    if not waits and job.rows_open and job.state != JobState.PAUSED:
+        # Its questions are on their way in another job's batch; that job's slice answers ours.
+        return float(settings.FILE_LOOK_S)
+    return min(waits) if waits else None
+
+
+# --- from queued to running ----------------------------------------------------------------------------------------------
+
+
+def prepare(job: EnrichmentJob) -> None:
+    """Turn rows into questions: link each to its normal form, take known answers, choose the rows that stand for
+    their question, and give back what the reservation held for more. May be repeated after a crash."""
+    waiting = EnrichmentRow.objects.filter(job=job, state=RowState.WAITING)
+    last = waiting.aggregate(last=Max("position"))["last"] or 0
+    for start in range(0, last + 1, CHUNK):
+        chunk = waiting.filter(position__gt=start, position__lte=start + CHUNK, question__isnull=True)
+        _link(job, chunk)
+    with transaction.atomic():
+        locked = lock_job(job.id)
+        if locked.state != JobState.QUEUED:
+            return
+        known = waiting.filter(question__latest_answer__answered_at__gte=locked.fresh_after)
+        answer = Subquery(Question.objects.filter(id=OuterRef("question_id")).values("latest_answer_id")[:1])
+        cached = move_rows(job.id, known, RowState.CACHED, answer_id=answer)
+        answers.leave_in_doubt(locked)
+        # By groups: a comparison with earlier rows leads SQLite to the index by state, and to a time that grows squared.
+        firsts = waiting.order_by().values("question_id").annotate(first=Min("id")).values("first")
+        leads = waiting.filter(id__in=firsts).update(is_lead=True)
+        assert locked.key is not None
+        ledger.release(
+            key=locked.key,
+            operation=job.operation,
+            job=job.id,
+            credits=ledger.job_sums(job.id).open - leads * locked.price,
+            note="already known at the start",
+        )
+        EnrichmentJob.objects.filter(id=job.id).update(state=JobState.RUNNING, prepared_at=db_now())
+        if cached:
+            tell(job.id, f"{cached:,} rows were already known and cost nothing", icon="database")
+
+
+def _link(job: EnrichmentJob, rows: object) -> None:
+    """Upsert the questions of a chunk of rows and point the rows at them."""
+    assert isinstance(rows, type(EnrichmentRow.objects.none()))
+    by_digest = dict(rows.values_list("digest", "inputs"))
+    if not by_digest:
+        return
+    with transaction.atomic():
+        Question.objects.bulk_create(
+            [
+                Question(realm=job.realm, operation=job.operation, digest=digest, inputs=inputs)
+                # Sorted, so that two jobs that insert the same questions never wait for each other in a circle.
+                for digest, inputs in sorted(by_digest.items(), key=lambda pair: pair[0])
+            ],
+            ignore_conflicts=True,
+            batch_size=1_000,
+        )
+        same = Question.objects.filter(realm=job.realm, operation=job.operation, digest=OuterRef("digest"))
+        rows.update(question_id=Subquery(same.values("id")[:1]))
+
+
+# --- sending ---------------------------------------------------------------------------------------------------------------
+
+
+def _send_next(job: EnrichmentJob) -> bool:
+    """Send one batch if one is due and few enough are under way."""
+    if job.state != JobState.RUNNING:
+        _dissolve_unsent(job)
+        return False
+    under_way = Batch.objects.filter(job=job, state__in=UNSETTLED_BATCHES).count()
+    if under_way >= settings.BATCHES_IN_FLIGHT:
+        return False
+    batch = claim_batch(job)
+    if batch is None:
+        return False
+    if batch.claims > send_path.MAX_CLAIMS:
+        send_path.quarantine(batch)
+    else:
+        send_path.send(batch)
+    return True
+
+
+def _dissolve_unsent(job: EnrichmentJob) -> None:
+    """A stopped job gives its unsent questions free, so that another job may ask them."""
+    for batch in Batch.objects.filter(job=job, state=BatchState.READY):
+        claimed = _claim(batch.id)
+        if claimed:
+            send_path.dissolve(claimed)
+
+
+def claim_batch(job: EnrichmentJob) -> Batch | None:
+    """A READY batch that is due, or a new one formed from waiting rows; leased to this worker. None when there is none."""
+    now = db_now()
+    ready = Batch.objects.filter(job=job, state=BatchState.READY)
+    for batch_id in ready.filter(Q(next_at__isnull=True) | Q(next_at__lte=now)).values_list("id", flat=True)[
+        :5
+    ]:
+        claimed = _claim(batch_id)
+        if claimed:
+            return claimed
+    if ready.exists():  # one unsent batch at a time: after a refused connection nothing else is tried
+        return None
+    return _form_batch(job)
+
+
+def _claim(batch_id: int) -> Batch | None:
+    """Take a batch whose lease is free or over: a conditional update, so that one worker wins."""
+    now = db_now()
+    free = Batch.objects.filter(Q(lease_until__isnull=True) | Q(lease_until__lt=now), id=batch_id)
+    if not free.update(
+        fence=F("fence") + 1,
+        claims=F("claims") + 1,
+        lease_until=now + send_path.lease_end(),
+        worker=settings.WORKER_NAME,
+    ):
+        return None
+    return Batch.objects.get(id=batch_id)
+
+
+def _form_batch(job: EnrichmentJob) -> Batch | None:
+    """Put the next waiting questions that nobody carries into a batch of this job, leased to this worker."""
+    operation = operations.get(job.operation)
+    with transaction.atomic():
+        locked = lock_job(job.id)
+        if locked.state != JobState.RUNNING:
+            return None
+        leads = EnrichmentRow.objects.filter(
+            job=job, is_lead=True, state=RowState.WAITING, question__busy_batch__isnull=True
+        )
+        size = settings.BATCH_ROWS if job.mode == Mode.BULK else 1
+        ids = list(leads.order_by("position").values_list("question_id", flat=True)[:size])
+        if not ids:
+            answers.leave_in_doubt(locked)
+            return None
+        token = secrets.token_hex(8)
+        number = (Batch.objects.filter(job=job).aggregate(n=Max("number"))["n"] or 0) + 1
+        assert locked.key is not None
+        batch = Batch.objects.create(
+            job=job,
+            account_id=locked.key.account_id,
+            number=number,
+            mode=job.mode,
+            size=len(ids),
+            price=locked.price,
+            name=f"{operation.name} job {job.id} batch {number} {token}",
+            fence=1,
+            claims=1,
+            lease_until=db_now() + send_path.lease_end(),
+            worker=settings.WORKER_NAME,
+        )
+        Question.objects.filter(id__in=ids, busy_batch__isnull=True).update(busy_batch=batch)
+        taken = _still_unknown(locked, batch)
+        ids = [question_id for question_id in ids if question_id in taken]
+        if not ids:
+            batch.delete()
+            return None
+        if len(ids) != batch.size:
+            batch.size = len(ids)
+            batch.save(update_fields=["size"])
+        BatchItem.objects.bulk_create(
+            [
+                BatchItem(batch=batch, question_id=question_id, external_id=f"{token}-{index}")
+                for index, question_id in enumerate(ids)
+            ],
+            batch_size=1_000,
+        )
+    return batch
+
+
+def _still_unknown(job: EnrichmentJob, batch: Batch) -> set[int]:
+    """Of the questions that a new batch took, those that must be asked. Read after they were taken: until then another
+    job could be faster with one, or store its answer, which then costs this job nothing."""
+    taken = Question.objects.filter(busy_batch=batch)
+    known = list(taken.filter(latest_answer__answered_at__gte=job.fresh_after).values_list("id", flat=True))
+    if known:
+        answers.take_known(job, known)
+        taken.filter(id__in=known).update(busy_batch=None)
+    return set(taken.values_list("id", flat=True))
+
+
+# --- looking: progress of what was sent, and what became of what is in doubt -------------------------------------------------
+
+
+def doubt_crashed_sends(job: EnrichmentJob) -> int:
+    """A send whose lease is over has lost its worker between intent and record: from now on it is looked up."""
+    now = db_now()
+    assert job.key is not None
+    crashed = Batch.objects.filter(account_id=job.key.account_id, state=BatchState.SENDING)
+    count = 0
+    for batch in crashed.filter(lease_until__lt=now):
+        with transaction.atomic():
+            changed = Batch.objects.filter(id=batch.id, fence=batch.fence, lease_until__lt=now).update(
+                state=BatchState.DOUBT, fence=F("fence") + 1, lease_until=None, next_at=now
+            )
+            if changed:
+                count += 1
+                tell(
+                    batch.job_id,
+                    f"A worker stopped while it sent batch {batch.number}. We look it up and do not send it again.",
+                    icon="triangle-alert",
+                    tone="warn",
+                )
+                EnrichmentJob.objects.filter(id=batch.job_id).update(next_due_at=now)
+    return count
+
+
+def _look(job: EnrichmentJob) -> bool:
+    """Read the progress of the account's bulks and singles, if any of this job is due. One read serves every job."""
+    assert job.key is not None
+    due = Batch.objects.filter(job=job, state__in=(BatchState.SENT, BatchState.DOUBT), next_at__lte=db_now())
+    modes = set(due.values_list("mode", flat=True))
+    for mode in modes:
+        (_look_at_files if mode == Mode.BULK else _look_at_singles)(job)
+    return bool(modes)
+
+
+def _take_turn(job: EnrichmentJob, mode: Mode, again_s: float) -> list[Batch]:
+    """The account's batches to look for. Setting their next time first keeps other workers from reading the same."""
+    assert job.key is not None
+    now = db_now()
+    sought = Batch.objects.filter(
+        account_id=job.key.account_id, mode=mode, state__in=(BatchState.SENT, BatchState.DOUBT)
+    ).select_related("job")
+    batches = list(sought)
+    sought.filter(id__in=[batch.id for batch in batches]).update(next_at=now + timedelta(seconds=again_s))
+    return batches
+
+
+def _look_at_files(job: EnrichmentJob) -> None:
+    batches = _take_turn(job, Mode.BULK, settings.FILE_LOOK_S)
+    by_ref = {batch.provider_ref: batch for batch in batches if batch.state == BatchState.SENT}
+    by_name = {batch.name: batch for batch in batches if batch.state == BatchState.DOUBT}
+    oldest = min((batch.intent_at for batch in batches if batch.intent_at), default=None)
+    cursor: object | None = None
+    for _page in range(FILE_PAGES):
+        page = send_path.read_files(job, cursor)
+        for file in page.files:
+            batch = by_ref.pop(file.file_id, None)
+            if batch is not None:
+                _progress(batch, file)
+            batch = by_name.pop(file.name, None)
+            if batch is not None:
+                _adopt(batch, file.file_id)
+        cursor = page.cursor
+        if cursor is None or _older_than(page.files, oldest) or not (by_ref or by_name):
+            break
+    # Also one that is older than all pages that we read: no later look would go further back.
+    for batch in by_name.values():
+        _not_seen(batch)
+    EnrichmentJob.objects.filter(id__in={batch.job_id for batch in batches}).update(
+        heard_at=db_now(), state_text=""
+    )
+
+
+def _older_than(files: object, oldest: datetime | None) -> bool:
+    """Whether a page, newest first, has reached files from before the oldest batch that is sought."""
+    assert isinstance(files, (list, tuple))
+    times = [file.created_at for file in files if isinstance(file, ProviderFile) and file.created_at]
+    return bool(oldest and times and min(times) < oldest - CLOCK_SKEW)
+
+
+def _progress(batch: Batch, file: ProviderFile) -> None:
+    if file.is_finished:
+        now = db_now()
+        Batch.objects.filter(id=batch.id, state=BatchState.SENT).update(
+            state=BatchState.COLLECTING, next_at=now, cursor=None
+        )
+        EnrichmentJob.objects.filter(id=batch.job_id).update(next_due_at=now)
+
+
+def _adopt(batch: Batch, ref: str) -> None:
+    """The send had arrived: go on with what Icypeas holds, as if the answer had come."""
+    now = db_now()
+    changed = Batch.objects.filter(id=batch.id, state=BatchState.DOUBT).update(
+        state=BatchState.SENT, provider_ref=ref, sent_at=now, next_at=now, message=""
+    )
+    if changed:
+        tell(
+            batch.job_id,
+            f"Batch {batch.number} was found at Icypeas: {batch.size:,} rows go on, none was sent twice",
+            icon="circle-check",
+            tone="ok",
+        )
+        EnrichmentJob.objects.filter(id=batch.job_id).update(next_due_at=now)
+
+
+def _not_seen(batch: Batch) -> None:
+    """A complete listing did not have it. It counts as a look only after the settle time, and two looks decide."""
+    now = db_now()
+    assert batch.intent_at is not None
+    settled = batch.intent_at + timedelta(seconds=settings.SETTLE_S)
+    mine = Batch.objects.filter(id=batch.id, state=BatchState.DOUBT, looks=batch.looks)
+    if now < settled:
+        mine.update(next_at=min(settled, now + timedelta(seconds=settings.FILE_LOOK_S)))
+        return
+    second = settings.SECOND_LOOK_S
+    if batch.looks == 0:
+        mine.update(looks=1, looked_at=now, next_at=now + timedelta(seconds=second))
+        return
+    if batch.looked_at and now < batch.looked_at + timedelta(seconds=second):
+        mine.update(next_at=batch.looked_at + timedelta(seconds=second))
+        return
+    with transaction.atomic():
+        if mine.update(looks=LOOKS, looked_at=now, state=BatchState.UNCERTAIN, next_at=None, done_at=now):
+            answers.leave_uncertain(batch, code=NOT_SEEN, text=NOT_SEEN_TEXT)
+
+
+def _look_at_singles(job: EnrichmentJob) -> None:
+    """One list read covers a hundred look-ups: settle those that are final, adopt those in doubt."""
+    batches = {
+        item.external_id: item.batch
+        for item in BatchItem.objects.filter(
+            batch__in=_take_turn(job, Mode.SINGLE, settings.SINGLE_LOOK_S)
+        ).select_related("batch")
+    }
+    sought = dict(batches)
+    cursor: object | None = None
+    complete = False
+    for _page in range(SINGLE_PAGES):
+        page = send_path.read_singles(job, cursor)
+        for found in page.items:
+            batch = sought.pop(found.external_id, None)
+            if batch is None:
+                continue
+            if batch.state == BatchState.DOUBT:
+                _adopt(batch, found.provider_id)
+            claimed = _claim(batch.id)
+            if claimed:
+                answers.record_items(claimed, [found])
+                _settle(claimed)
+        cursor = page.cursor
+        complete = cursor is None
+        if complete or not sought:
+            break
+    for batch in sought.values():
+        # The list goes back without end: after all pages that we read, what is not there is not there.
+        if batch.state == BatchState.DOUBT:
+            _not_seen(batch)
+    EnrichmentJob.objects.filter(id__in={batch.job_id for batch in batches.values()}).update(
+        heard_at=db_now()
+    )
+
+
+def _settle(batch: Batch) -> None:
+    """Free the claim; a batch without open questions is done."""
+    if answers.unsettled(batch) == 0:
+        answers.close(batch)
+        EnrichmentJob.objects.filter(id=batch.job_id).update(next_due_at=db_now())
+    else:
+        Batch.objects.filter(id=batch.id, fence=batch.fence).update(lease_until=None)
+
+
+# --- collecting -------------------------------------------------------------------------------------------------------------
+
+
+def _collect_next(job: EnrichmentJob) -> bool:
+    """Fetch one page of answers of a finished bulk."""
+    due = Batch.objects.filter(job=job, state=BatchState.COLLECTING, next_at__lte=db_now()).order_by("number")
+    for batch_id in due.values_list("id", flat=True)[:5]:
+        batch = _claim(batch_id)
+        if batch is None:
+            continue
+        try:
+            _collect(job, batch)
+        finally:
+            Batch.objects.filter(id=batch.id, fence=batch.fence).update(lease_until=None)
+        return True
+    return False
+
+
+def _most_pages(batch: Batch) -> int:
+    """How many pages one pass may read; one more than the batch needs, since the listing may move while it is read."""
+    return batch.size // ITEMS_A_PAGE + 2
+
+
+def _collect(job: EnrichmentJob, batch: Batch) -> None:
+    page_number, cursor = batch.cursor or (0, None)
+    page = send_path.read_file_items(job, batch, cursor)
+    page_number += 1
+    answers.record_items(batch, page.items)
+    mine = Batch.objects.filter(id=batch.id, fence=batch.fence)
+    if answers.unsettled(batch) == 0:
+        answers.close(batch)
+    elif page.cursor is not None and page_number < _most_pages(batch):
+        mine.update(cursor=[page_number, page.cursor])
+    # The listing ended, or goes on longer than the batch is: what is missing is looked for in a new pass.
+    elif batch.passes + 1 < PASSES:
+        mine.update(
+            cursor=None, passes=batch.passes + 1, next_at=db_now() + timedelta(seconds=settings.RETRY_S)
+        )
+    else:
+        with transaction.atomic():
+            answers.hold(batch)
+            mine.update(state=BatchState.UNCERTAIN, next_at=None, done_at=db_now())
+            answers.leave_uncertain(batch, code=answers.NO_ANSWER, text=answers.NO_ANSWER_TEXT)
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------------
+
+
+def finish_if_done(job_id: int) -> bool:
+    """End the job when no row is open; any worker may try, the state decides. True when the job has ended."""
+    with transaction.atomic():
+        job = lock_job(job_id)
+        if job.state not in WORKED_ON or job.state == JobState.QUEUED:
+            return job.is_finished
+        if job.rows_open or EnrichmentRow.objects.filter(job=job, state__in=OPEN_ROWS).exists():
+            return False
+        if job.state == JobState.CANCELLING:
+            state, text, icon = (
+                JobState.CANCELLED,
+                "Cancelled; every row that was at Icypeas has come back",
+                "circle-slash",
+            )
+        else:
+            state, text, icon = JobState.COMPLETED, "Finished", "circle-check"
+            if job.rows_uncertain:
+                text = f"Finished with {job.rows_uncertain:,} uncertain rows"
+        EnrichmentJob.objects.filter(id=job.id).update(
+            state=state,
+            pause_reason=PauseReason.NONE,
+            state_text="",
+            finished_at=db_now(),
+            next_due_at=None,
+        )
+        tell(job.id, text, icon=icon, tone="ok" if state == JobState.COMPLETED else "")
+    return True
+
+
+def due_jobs() -> list[tuple[int, bool]]:
+    """Jobs that a sweep must wake, and whether a person waits: due and not dispatched, or dispatched so long ago that
+    their worker is gone."""
+    now = db_now()
+    stale = now - send_path.lease_end()
+    jobs = EnrichmentJob.objects.filter(state__in=WORKED_ON)
+    due = jobs.filter(Q(dispatched_at__isnull=True, next_due_at__lte=now) | Q(dispatched_at__lt=stale))
+    return [(job_id, mode == Mode.SINGLE) for job_id, mode in due.order_by("id").values_list("id", "mode")]
+
+
+def mark_dispatched(job_id: int) -> bool:
+    """Reserve the right to wake a job: one of two schedulers wins."""
+    now = db_now()
+    stale = now - send_path.lease_end()
+    return bool(
+        EnrichmentJob.objects.filter(
+            Q(dispatched_at__isnull=True) | Q(dispatched_at__lt=stale), id=job_id
+        ).update(dispatched_at=now)
+    )

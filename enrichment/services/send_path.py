@@ -1,0 +1,470 @@
+"""The send path: the only module that makes a provider client, and so the only way to Icypeas.
+
+Every paid call: claim (lease and fence) → gate → intent committed → send outside any transaction → record where the
+fence is still ours. After a crash, or an answer that never came, the batch is looked up and never sent again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import TypeVar
+
+from django.conf import settings
+from django.db import DatabaseError, connection, transaction
+from django.db.models import QuerySet
+
+from enrichment import operations
+from enrichment.choices import BatchState, JobState, Mode, PauseReason, RowState
+from enrichment.models import Batch, BatchItem, EnrichmentJob, EnrichmentRow, Question
+from enrichment.providers import factory
+from enrichment.providers.base import (
+    BadInputError,
+    Balance,
+    BulkRequest,
+    FilePage,
+    ItemPage,
+    KeyRejectedError,
+    NotSentError,
+    OutOfCreditsError,
+    Provider,
+    ProviderError,
+    RateLimitedError,
+    ReadFailedError,
+    RefusedError,
+    SingleRequest,
+    UncertainOutcomeError,
+    UnpaidError,
+)
+from enrichment.providers.icypeas.routes import ROUTES, interval_s
+from enrichment.services.answers import hold, return_rows
+from enrichment.services.transitions import lock_job, move_rows, pause, tell
+from keys import gate, ledger, limiter
+from keys.choices import Outcome
+from keys.clock import db_now
+from keys.models import KeyRecord
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MAX_CLAIMS = 3  # a batch that took three workers down before it was sent is not tried a fourth time
+POISON = "poison"
+POISON_TEXT = "This batch stopped three workers before it was sent, so it is left out; nothing was charged."
+REFUSED = "refused"
+FILES, ITEMS, BALANCE = "files-read", "items-read", "subscription-information"
+
+
+def lease_end() -> timedelta:
+    return timedelta(seconds=settings.LEASE_S)
+
+
+@contextmanager
+def heartbeat(batch: Batch) -> Iterator[None]:
+    """Keep the lease while a call lasts. The fence in the condition makes a taken-over batch stay taken over."""
+    done = threading.Event()
+
+    def beat() -> None:
+        try:
+            while not done.wait(min(settings.HEARTBEAT_S, settings.LEASE_S / 3)):
+                try:
+                    Batch.objects.filter(id=batch.id, fence=batch.fence).update(
+                        lease_until=db_now() + lease_end()
+                    )
+                except DatabaseError as error:  # a busy or restarted database: the next beat may get through
+                    log.warning("batch %s: no heartbeat: %s", batch.id, type(error).__name__)
+                    connection.close()
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=beat, name=f"lease-{batch.id}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _call(
+    errand: gate.Errand,
+    work: Callable[[Provider], T],
+    *,
+    between: Callable[[gate.Permit], None] | None = None,
+) -> T:
+    """Through the gate, one call, recorded. `between` commits the intent after the gate and before the send.
+
+    Raises `GateRefusedError`, `BusyError`, the provider's errors, and whatever `between` raises (then nothing was sent).
+    """
+    permit = gate.admit(errand, max_wait_s=min(3.0, settings.LEASE_S / 3))
+    if between is not None:
+        between(permit)
+    started = time.monotonic()
+    try:
+        with closing(_provider(permit)) as provider:
+            answer = work(provider)
+    except ProviderError as error:
+        gate.record(
+            permit, outcome_of(error), status=error.status, message=error.message, duration_ms=_ms(started)
+        )
+        if isinstance(error, RateLimitedError):
+            limiter.hold_back(
+                account_id=permit.account.id,
+                route=errand.route,
+                seconds=error.retry_after_s / max(settings.ICYPEAS_RATE_FACTOR, 1),
+            )
+        raise
+    gate.record(permit, Outcome.OK, duration_ms=_ms(started))
+    return answer
+
+
+def _provider(permit: gate.Permit) -> Provider:
+    return factory.make_provider(
+        base_url=settings.ICYPEAS_BASE_URL,
+        secret=permit.resolved.secret.reveal(),
+        user_id=permit.account.user_id,
+    )
+
+
+def _ms(started: float) -> int:
+    return int((time.monotonic() - started) * 1000)
+
+
+def outcome_of(error: ProviderError) -> Outcome:
+    """The call's outcome for an error of the tree."""
+    for kind, outcome in (
+        (NotSentError, Outcome.NOT_SENT),
+        (RateLimitedError, Outcome.VENDOR_429),
+        (UncertainOutcomeError, Outcome.UNCERTAIN),
+        (KeyRejectedError, Outcome.VENDOR_401),
+        (UnpaidError, Outcome.UNPAID),
+        (OutOfCreditsError, Outcome.OUT_OF_CREDITS),
+    ):
+        if isinstance(error, kind):
+            return outcome
+    if isinstance(error, ReadFailedError):
+        return Outcome.VENDOR_5XX if error.status and error.status >= 500 else Outcome.READ_FAILED
+    return Outcome.VENDOR_403 if error.status == 403 else Outcome.VENDOR_REJECTED
+
+
+def errand_for(job: EnrichmentJob, *, route: str, scope: str, rows: int = 0) -> gate.Errand:
+    """What the gate must know about a call for this job."""
+    operation = operations.get(job.operation)
+    assert job.key_id is not None
+    return gate.Errand(
+        key_id=job.key_id,
+        environment=job.environment,
+        scope=scope,
+        route=route,
+        interval_s=interval_s(ROUTES[route]) / settings.ICYPEAS_RATE_FACTOR,
+        job=job.id,
+        job_text=job.name,
+        person=job.created_by.name,
+        operation=operation.name,
+        rows=rows,
+    )
+
+
+# --- paid: one batch ---------------------------------------------------------------------------------------------------
+
+
+class NothingSentError(Exception):
+    """The batch was not sent and is free again: the job no longer runs, or another worker has it."""
+
+
+def send(batch: Batch) -> None:
+    """Send one claimed READY batch. Leaves it SENT, DOUBT, REFUSED or READY (to be tried again), or dissolved.
+
+    Raises `BusyError` when the limiter's next slot is too far away (the batch is READY and free).
+    """
+    job = EnrichmentJob.objects.select_related("key", "created_by").get(id=batch.job_id)
+    operation = operations.get(job.operation)
+    route = operation.bulk_route if batch.mode == Mode.BULK else operation.single_route
+    errand = errand_for(job, route=route, scope=operation.scope(batch.mode), rows=batch.size)
+    items = list(BatchItem.objects.filter(batch=batch).select_related("question").order_by("id"))
+    with heartbeat(batch):
+        try:
+            ref = _call(
+                errand, lambda provider: _submit(provider, job, batch, items), between=_intent(batch, items)
+            )
+        except limiter.BusyError:
+            Batch.objects.filter(id=batch.id, fence=batch.fence).update(
+                lease_until=None, claims=batch.claims - 1
+            )
+            raise
+        except gate.GateRefusedError as error:
+            _back_to_waiting(batch, pause_for=pause_reason(error), text=f"Paused: {error.message}")
+        except NothingSentError:
+            dissolve(batch)
+        except NotSentError as error:
+            _try_again(batch, error)
+        except RateLimitedError as error:
+            _try_again(batch, error, wait_s=error.retry_after_s / max(settings.ICYPEAS_RATE_FACTOR, 1))
+        except UncertainOutcomeError as error:
+            _doubt(batch, error.message)
+        except BadInputError as error:
+            _refused(batch, error)
+        except RefusedError as error:
+            _back_to_waiting(batch, *_pause_for(error))
+        else:
+            _sent(batch, ref)
+
+
+def _intent(batch: Batch, items: list[BatchItem]) -> Callable[[gate.Permit], None]:
+    """Commit that this batch is about to be sent, unless the job was stopped or the lease is no longer ours."""
+
+    def commit(permit: gate.Permit) -> None:
+        request = json.dumps([[item.external_id, item.question.inputs] for item in items], sort_keys=True)
+        with transaction.atomic():
+            job = lock_job(batch.job_id)
+            if job.state != JobState.RUNNING:
+                raise NothingSentError
+            changed = Batch.objects.filter(id=batch.id, fence=batch.fence, state=BatchState.READY).update(
+                state=BatchState.SENDING,
+                attempt=batch.attempt + 1,
+                request_hash=hashlib.sha256(request.encode()).hexdigest(),
+                fingerprint=permit.fingerprint,
+                intent_at=db_now(),
+                lease_until=db_now() + lease_end(),
+                looks=0,
+                looked_at=None,
+            )
+            if not changed:
+                raise NothingSentError
+            move_rows(job.id, _rows_of(batch).filter(state=RowState.WAITING), RowState.IN_FLIGHT)
+
+    return commit
+
+
+def _submit(provider: Provider, job: EnrichmentJob, batch: Batch, items: list[BatchItem]) -> str:
+    if batch.mode == Mode.BULK:
+        return provider.submit_bulk(
+            BulkRequest(
+                operation=job.operation,
+                name=batch.name,
+                rows=[item.question.inputs for item in items],
+                external_ids=[item.external_id for item in items],
+            )
+        )
+    (item,) = items
+    return provider.submit_single(SingleRequest(job.operation, item.question.inputs, item.external_id))
+
+
+def _rows_of(batch: Batch) -> QuerySet[EnrichmentRow]:
+    """Rows of the batch's job whose question is in it and not settled."""
+    questions = BatchItem.objects.filter(batch=batch, is_settled=False).values("question_id")
+    return EnrichmentRow.objects.filter(job_id=batch.job_id, question_id__in=questions)
+
+
+def _sent(batch: Batch, ref: str) -> None:
+    first = settings.FILE_FIRST_LOOK_S if batch.mode == Mode.BULK else settings.SINGLE_FIRST_LOOK_S
+    now = db_now()
+    Batch.objects.filter(id=batch.id, fence=batch.fence).update(
+        state=BatchState.SENT,
+        provider_ref=ref,
+        sent_at=now,
+        next_at=now + timedelta(seconds=first),
+        lease_until=None,
+        message="",
+    )
+    EnrichmentJob.objects.filter(id=batch.job_id).update(heard_at=now, state_text="")
+
+
+def _doubt(batch: Batch, message: str) -> None:
+    """It may have arrived. From here on the batch is looked up; nothing sends it again."""
+    Batch.objects.filter(id=batch.id, fence=batch.fence, state=BatchState.SENDING).update(
+        state=BatchState.DOUBT, lease_until=None, next_at=db_now(), message=message[:300]
+    )
+    tell(
+        batch.job_id,
+        f"Connection to Icypeas broke on batch {batch.number}: {message}. We look it up and do not send it again.",
+        icon="triangle-alert",
+        tone="warn",
+    )
+
+
+def _try_again(batch: Batch, error: ProviderError, wait_s: float | None = None) -> None:
+    """Nothing was created: the same batch is sent again later."""
+    if wait_s is None:
+        wait_s = min(settings.RETRY_S * 2 ** min(batch.attempt, 6), max(settings.RETRY_S, 60.0))
+    with transaction.atomic():
+        job = lock_job(batch.job_id)
+        if job.state != JobState.RUNNING:
+            _dissolve_locked(batch, job)
+            return
+        hold(batch)
+        Batch.objects.filter(id=batch.id, fence=batch.fence).update(
+            state=BatchState.READY,
+            lease_until=None,
+            claims=0,
+            next_at=db_now() + timedelta(seconds=wait_s),
+            message=error.message[:300],
+        )
+        move_rows(job.id, _rows_of(batch).filter(state=RowState.IN_FLIGHT), RowState.WAITING)
+        EnrichmentJob.objects.filter(id=job.id).update(state_text=error.message[:300])
+
+
+def _refused(batch: Batch, error: BadInputError) -> None:
+    """Icypeas named fields that it does not accept: nothing was created, and the same request would be refused again."""
+    with transaction.atomic():
+        job = lock_job(batch.job_id)
+        hold(batch)
+        text = f"Icypeas refused this batch: {error.message}. Nothing was charged."
+        _fail_rows(batch, job, code=REFUSED, text=text)
+        Batch.objects.filter(id=batch.id, fence=batch.fence).update(
+            state=BatchState.REFUSED, lease_until=None, message=error.message[:300], done_at=db_now()
+        )
+        tell(job.id, text, icon="circle-x", tone="bad")
+
+
+def _fail_rows(batch: Batch, job: EnrichmentJob, *, code: str, text: str) -> None:
+    """Rows that surely cost nothing: failed, with their reservation back."""
+    leads = _rows_of(batch).filter(is_lead=True).count()
+    move_rows(job.id, _rows_of(batch), RowState.FAILED, reason_code=code, reason=text[:300])
+    Question.objects.filter(busy_batch=batch).update(busy_batch=None)
+    assert job.key is not None
+    ledger.release(
+        key=job.key,
+        operation=job.operation,
+        job=job.id,
+        batch=batch.id,
+        credits=leads * batch.price,
+        note=code,
+    )
+
+
+def pause_reason(error: gate.GateRefusedError) -> PauseReason:
+    """A missing scope or a cap stops sending only; without the key itself nothing can be read either."""
+    is_about_sending = error.outcome in (Outcome.POLICY_SCOPE, Outcome.POLICY_BUDGET)
+    return PauseReason.POLICY if is_about_sending else PauseReason.KEY
+
+
+def _pause_for(error: RefusedError) -> tuple[PauseReason, str]:
+    if isinstance(error, KeyRejectedError):
+        hint = (
+            "the key is unknown, or the account's user id is needed"
+            if error.needs_user_id
+            else "the key is wrong or API access is off"
+        )
+        return (
+            PauseReason.KEY,
+            f"Paused: Icypeas refused the key (401): {hint}. A key admin can test it; then press Resume.",
+        )
+    if isinstance(error, UnpaidError):
+        return (
+            PauseReason.KEY,
+            "Paused: the Icypeas subscription is unpaid. Pay it at Icypeas, then press Resume.",
+        )
+    if isinstance(error, OutOfCreditsError):
+        return (
+            PauseReason.CREDITS,
+            "Paused: Icypeas says the credits do not suffice. Buy credits at Icypeas, then press Resume.",
+        )
+    return (
+        PauseReason.PROVIDER,
+        f"Paused: Icypeas refused the call: {error.message}. Nothing was charged for it.",
+    )
+
+
+def _back_to_waiting(batch: Batch, pause_for: PauseReason, text: str) -> None:
+    """Nothing was created; the rows wait again and the job pauses, since every other batch would end the same."""
+    with transaction.atomic():
+        job = lock_job(batch.job_id)
+        _dissolve_locked(batch, job)
+        pause(job, pause_for, text)
+
+
+def dissolve(batch: Batch) -> None:
+    """Take an unsent batch apart: its questions are free and its rows wait (or stay what the stop made of them)."""
+    with transaction.atomic():
+        _dissolve_locked(batch, lock_job(batch.job_id))
+
+
+def _dissolve_locked(batch: Batch, job: EnrichmentJob) -> None:
+    hold(batch)
+    return_rows(job, _rows_of(batch).filter(state=RowState.IN_FLIGHT))
+    Question.objects.filter(busy_batch=batch).update(busy_batch=None)
+    Batch.objects.filter(id=batch.id).delete()
+
+
+def quarantine(batch: Batch) -> None:
+    """A claimed batch that keeps ending its workers before anything is sent."""
+    with transaction.atomic():
+        job = lock_job(batch.job_id)
+        hold(batch)
+        _fail_rows(batch, job, code=POISON, text=POISON_TEXT)
+        Batch.objects.filter(id=batch.id, fence=batch.fence).update(
+            state=BatchState.REFUSED, lease_until=None, message=POISON_TEXT[:300], done_at=db_now()
+        )
+        tell(job.id, f"Batch {batch.number} quarantined. {POISON_TEXT}", icon="circle-x", tone="bad")
+
+
+# --- free: reads ---------------------------------------------------------------------------------------------------------
+
+
+def read_files(job: EnrichmentJob, cursor: object | None) -> FilePage:
+    """One page of the account's bulks, read with the job's key."""
+    errand = errand_for(job, route=FILES, scope=gate.ACCOUNT_READ)
+    return _call(errand, lambda provider: provider.list_files(cursor=cursor))
+
+
+def read_file_items(job: EnrichmentJob, batch: Batch, cursor: object | None) -> ItemPage:
+    """One page of one finished bulk, judged by what was asked."""
+    errand = errand_for(job, route=ITEMS, scope=gate.ACCOUNT_READ, rows=min(batch.size, 100))
+
+    def read(provider: Provider) -> ItemPage:
+        page = provider.read_file_items(batch.provider_ref, operation=job.operation, cursor=cursor)
+        return _judged(provider, page, BatchItem.objects.filter(batch=batch))
+
+    with heartbeat(batch):
+        return _call(errand, read)
+
+
+def read_singles(job: EnrichmentJob, cursor: object | None) -> ItemPage:
+    """One page of the account's single searches, newest first."""
+    errand = errand_for(job, route=ITEMS, scope=gate.ACCOUNT_READ, rows=1)
+
+    def read(provider: Provider) -> ItemPage:
+        page = provider.read_single_items(operation=None, cursor=cursor)
+        return _judged(provider, page, BatchItem.objects.filter(batch__mode=Mode.SINGLE))
+
+    return _call(errand, read)
+
+
+def _judged(provider: Provider, page: ItemPage, items: QuerySet[BatchItem]) -> ItemPage:
+    """The page with verdicts by the operation and the inputs that each item was asked with; foreign items stay as they are."""
+    ours = {
+        item.external_id: item.question
+        for item in items.filter(
+            external_id__in=[found.external_id for found in page.items if found.external_id]
+        ).select_related("question")
+    }
+    judged = []
+    for found in page.items:
+        question = ours.get(found.external_id)
+        if question is not None:
+            found = provider.judge(found, operation=question.operation, inputs=question.inputs)
+        judged.append(found)
+    return replace(page, items=judged)
+
+
+def read_balance(key: KeyRecord, *, person: str = "", is_probe: bool = False) -> Balance:
+    """The balance of the key's account."""
+    errand = gate.Errand(
+        key_id=key.id,
+        environment=key.environment,
+        scope=gate.ACCOUNT_READ,
+        route=BALANCE,
+        interval_s=interval_s(ROUTES[BALANCE]) / settings.ICYPEAS_RATE_FACTOR,
+        person=person,
+        operation="balance",
+        is_probe=is_probe,
+    )
+    return _call(errand, lambda provider: provider.read_balance(email=key.account.email))

@@ -1,0 +1,67 @@
+"""The only ways in which rows and jobs change state, so that counters and story always fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import Count, F, QuerySet
+
+from enrichment.choices import ANSWERED_ROWS, JobState, PauseReason, RowState
+from enrichment.models import EnrichmentJob, EnrichmentRow, JobEvent
+from keys.clock import db_now
+
+
+def lock_job(job_id: int) -> EnrichmentJob:
+    """The job, locked until the transaction ends."""
+    return (
+        EnrichmentJob.objects.select_for_update(no_key=True, of=("self",))
+        .select_related("key")
+        .get(id=job_id)
+    )
+
+
+def lock_jobs(job_ids: set[int]) -> dict[int, EnrichmentJob]:
+    """Several jobs, locked in the order of their ids so that two transactions never wait for each other."""
+    jobs = EnrichmentJob.objects.select_for_update(no_key=True, of=("self",)).select_related("key")
+    return {job.id: job for job in jobs.filter(id__in=job_ids).order_by("id")}
+
+
+def move_rows(job_id: int, rows: QuerySet[EnrichmentRow], to: RowState, **changes: Any) -> int:
+    """Move `rows` (all of one locked job) to a state and keep the counters; how many moved."""
+    before = dict(rows.order_by().values_list("state").annotate(Count("id")))
+    if not before:
+        return 0
+    # Counted before they move: `rows` may be chosen by the state that they leave. An answered row stays answered.
+    useful = rows.filter(question__latest_answer__is_good=True).count() if to in ANSWERED_ROWS else 0
+    moved = rows.update(state=to, **changes)
+    deltas: dict[str, int] = {f"rows_{to.value}": moved, "useful_results": useful}
+    for state, count in before.items():
+        deltas[f"rows_{state}"] = deltas.get(f"rows_{state}", 0) - count
+    EnrichmentJob.objects.filter(id=job_id).update(
+        **{name: F(name) + delta for name, delta in deltas.items()}
+    )
+    return moved
+
+
+def tell(job_id: int, text: str, *, icon: str, tone: str = "", person: str = "") -> None:
+    """Add a line to the job's story."""
+    JobEvent.objects.create(job_id=job_id, at=db_now(), text=text[:300], icon=icon, tone=tone, person=person)
+
+
+def reopen(job: EnrichmentJob) -> None:
+    """Let a locked job be worked on again because rows of it are open again. One that was cancelled goes back to
+    cancelling, which sends nothing and ends when its rows have come back; one that is active stays what it is."""
+    back = {JobState.COMPLETED: JobState.RUNNING, JobState.CANCELLED: JobState.CANCELLING}
+    EnrichmentJob.objects.filter(id=job.id).update(
+        state=back.get(JobState(job.state), job.state), finished_at=None, next_due_at=db_now()
+    )
+
+
+def pause(job: EnrichmentJob, reason: PauseReason, text: str) -> None:
+    """Pause a locked, running job for a reason that is not a person's. Nothing is lost; reservations stay."""
+    if job.state not in (JobState.RUNNING, JobState.QUEUED):
+        return
+    EnrichmentJob.objects.filter(id=job.id).update(
+        state=JobState.PAUSED, pause_reason=reason, state_text=text[:300], next_due_at=db_now()
+    )
+    tell(job.id, text, icon="circle-pause", tone="warn")

@@ -1,0 +1,47 @@
+"""Celery tasks: an id in, one service call. Messages are wake-ups; the rows are the work."""
+
+# mypy: disable-error-code="untyped-decorator"
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from enrichment.services import balances, decisions, processing, uploads
+from keys.services import worker_seen
+
+URGENT, WORK = "urgent", "work"
+
+
+@shared_task
+def run_job(job_id: int) -> None:
+    """One slice of a job."""
+    processing.run_slice(job_id)
+
+
+@shared_task
+def run_check(job_id: int) -> None:
+    """Read and check the list of a draft."""
+    worker_seen()
+    uploads.check_rows(job_id)
+
+
+@shared_task
+def read_balance(account_id: int) -> None:
+    """A person wants to see a fresh balance."""
+    worker_seen()
+    balances.read_balance(account_id)
+
+
+@shared_task
+def sweep_due() -> None:
+    """Wake what is due and was not woken: this alone finishes every job when messages get lost."""
+    worker_seen()
+    for job_id, is_urgent in processing.due_jobs():
+        if processing.mark_dispatched(job_id):
+            run_job.apply_async((job_id,), queue=URGENT if is_urgent else WORK)
+    for job_id in uploads.due_checks():
+        run_check.apply_async((job_id,), queue=WORK)
+    decisions.accept_overdue()
+    decisions.end_rows_asked_elsewhere()
+    for account_id in balances.due_accounts():
+        read_balance.apply_async((account_id,), queue=URGENT)

@@ -1,0 +1,109 @@
+"""What the page of uncertain batches says: each batch with what it holds, what was tried, and what it may have cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from django.conf import settings
+from django.db.models import Count, Min, Q
+
+from enrichment.choices import BatchState, RowState
+from enrichment.models import Batch, EnrichmentJob, EnrichmentRow
+from enrichment.services import answers, decisions
+from enrichment.services.decisions import Chosen
+from keys.clock import db_now
+
+MOST_BATCHES = 200  # on one page, the oldest first
+
+
+@dataclass(frozen=True)
+class Line:
+    """One uncertain batch. `at_risk` are the credits that stay reserved for it until somebody decides."""
+
+    batch: Batch
+    token: str
+    rows: int
+    at_risk: Decimal
+    why: str
+    looked_at: str
+    age: timedelta
+    accepted_at: datetime
+
+
+@dataclass(frozen=True)
+class Page:
+    lines: Sequence[Line]
+    rows: int
+    at_risk: Decimal
+    is_cut: bool
+    rows_elsewhere: int  # decided together with the job that asked
+
+
+def page(job: EnrichmentJob, only: Sequence[Chosen] | None = None) -> Page:
+    """The job's uncertain batches; with `only`, those that were chosen and are still as they were seen."""
+    batches = decisions.uncertain_batches().filter(job=job).order_by("number")
+    if only is not None:
+        batches = batches.filter(id__in=[one.batch_id for one in only])
+    found = list(batches[: MOST_BATCHES + 1])
+    if only is not None:
+        fences = {one.batch_id: one.fence for one in only}
+        found = [batch for batch in found if batch.fence == fences[batch.id]]
+    lines = _lines(job, found[:MOST_BATCHES])
+    elsewhere = EnrichmentRow.objects.filter(answers.LEFT_TO_ANOTHER_JOB, job=job)
+    return Page(
+        lines=lines,
+        rows=sum(line.rows for line in lines),
+        at_risk=sum((line.at_risk for line in lines), Decimal(0)),
+        is_cut=len(found) > MOST_BATCHES,
+        rows_elsewhere=elsewhere.count(),
+    )
+
+
+def _lines(job: EnrichmentJob, batches: Sequence[Batch]) -> list[Line]:
+    rows = EnrichmentRow.objects.filter(
+        job=job, state=RowState.UNCERTAIN, question__busy_batch__in=[batch.id for batch in batches]
+    )
+    figures: dict[int, tuple[int, int, str, str]] = {
+        batch_id: (count, leads, why, code)
+        for batch_id, count, leads, why, code in rows.order_by()
+        .values_list("question__busy_batch")
+        .annotate(
+            held=Count("id"),
+            leads=Count("id", filter=Q(is_lead=True)),
+            why=Min("reason"),
+            code=Min("reason_code"),
+        )
+    }
+    now = db_now()
+    lines = []
+    for batch in batches:
+        count, leads, why, code = figures.get(batch.id, (0, 0, "", ""))
+        since = batch.done_at or batch.created_at
+        lines.append(
+            Line(
+                batch=batch,
+                token=str(Chosen(batch.id, batch.fence)),
+                rows=count,
+                at_risk=leads * batch.price,
+                why=why,
+                looked_at=_looked_at(batch, code),
+                age=now - since,
+                accepted_at=since + timedelta(days=settings.UNCERTAIN_ACCEPT_DAYS),
+            )
+        )
+    return lines
+
+
+def _looked_at(batch: Batch, code: str) -> str:
+    """What was tried to find out, as words."""
+    assert batch.state == BatchState.UNCERTAIN
+    if code == answers.UNKNOWN_STATUS:
+        return "its answers, as Icypeas sent them"
+    if code == answers.NO_ANSWER:
+        times = batch.passes + 1
+        return f"all its answers at Icypeas, {times} time{'' if times == 1 else 's'}"
+    times = batch.looks
+    return f"the account's list at Icypeas, {times} time{'' if times == 1 else 's'}"

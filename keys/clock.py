@@ -1,0 +1,24 @@
+"""The database's clock: leases, slots and settle times are judged by it, never by a worker's own."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import connection
+from django.utils import timezone
+
+
+def db_now() -> datetime:
+    """Now, by the database. SQLite lives in this process's machine, so its clock is ours."""
+    if connection.vendor != "postgresql":
+        return timezone.now()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        (now,) = cursor.fetchone()
+    assert isinstance(now, datetime)
+    return now
+
+
+def db_now_us() -> int:
+    """Microseconds since 1970 by the database."""
+    return int(db_now().timestamp() * 1_000_000)

@@ -1,0 +1,226 @@
+"""The gate: the only way to a call. It knows the key record, checks it, and records what it let out or refused.
+
+Order: state → environment → scope → cap → secret → limiter. A refusal makes no HTTP request and costs nothing.
+The caller commits its intent after `admit` and before it sends, and ends with `record`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.conf import settings
+from django.db.models import Q
+from django.utils import timezone
+
+from keys import breaker, ledger, limiter
+from keys.choices import USABLE_STATES, KeyState, Outcome, Realm
+from keys.clock import db_now
+from keys.models import Account, Call, KeyRecord
+from keys.secrets import ResolvedSecret, SecretError, resolve
+from people.rights import Right
+from people.selectors import who_can
+
+ACCOUNT_READ = "account:read"  # free calls; every usable key has it
+
+
+class GateRefusedError(Exception):
+    """Our own refusal: `outcome` is one of the policy outcomes, the message names what is missing and who can grant it."""
+
+    def __init__(self, outcome: Outcome, message: str) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+        self.message = message
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What somebody wants to call, and for what. `interval_s` is the route's distance between calls at our share of
+    the documented rate; `job` is a number, since keys know nothing of jobs."""
+
+    key_id: int
+    environment: str
+    scope: str
+    route: str
+    interval_s: float
+    job: int | None = None
+    job_text: str = ""
+    person: str = ""
+    operation: str = ""
+    rows: int = 0
+    is_probe: bool = False
+
+    @property
+    def is_paid(self) -> bool:
+        """Only paid calls carry rows."""
+        return self.rows > 0
+
+
+@dataclass(frozen=True)
+class Permit:
+    """Leave to make one call now. Holds the secret; shows a fingerprint."""
+
+    errand: Errand
+    key: KeyRecord
+    account: Account
+    resolved: ResolvedSecret
+
+    @property
+    def fingerprint(self) -> str:
+        return self.resolved.fingerprint
+
+
+def refusal(key: KeyRecord, *, environment: str, scope: str) -> tuple[Outcome, str] | None:
+    """Why this key may not make such a call, or None. Pages use it to say why a key is not offered."""
+    admins = who_can(Right.MANAGE_KEYS)
+    if key.state not in USABLE_STATES:
+        return (
+            Outcome.POLICY_STATE,
+            f"{key.name} is {KeyState(key.state).label.lower()}, so it lets nothing out. {admins} can change that.",
+        )
+    if key.expires_at and key.expires_at < timezone.localdate():
+        return (
+            Outcome.POLICY_STATE,
+            f"{key.name} expired on {key.expires_at:%d %b %Y}. {admins} can renew it.",
+        )
+    if key.environment != environment:
+        return (
+            Outcome.POLICY_ENVIRONMENT,
+            f"{key.name} belongs to {key.environment}, and this is {environment} work. Choose a key of {environment}.",
+        )
+    if (key.environment == Realm.SANDBOX) != (key.account.realm == Realm.SANDBOX):
+        return (
+            Outcome.POLICY_ENVIRONMENT,
+            f"{key.name} is a {key.environment} key on the {key.account.realm} account {key.account.name}. "
+            f"{admins} can move it to another account.",
+        )
+    if scope != ACCOUNT_READ and scope not in key.scopes:
+        return Outcome.POLICY_SCOPE, f"{key.name} does not have the scope {scope}. {admins} can grant it."
+    return None
+
+
+def admit(errand: Errand, *, max_wait_s: float) -> Permit:
+    """Let one call out: waits for the limiter up to `max_wait_s`, then returns the permit.
+
+    Raises `GateRefusedError` (recorded as a call with a policy outcome) and `limiter.BusyError` (nothing recorded), the
+    latter also for a paid call while the account's breaker is open.
+    Not inside a transaction.
+    """
+    key = KeyRecord.objects.select_related("account").get(id=errand.key_id)
+    if not errand.is_probe:
+        refused = refusal(key, environment=errand.environment, scope=errand.scope) or _cap_refusal(
+            key, errand
+        )
+        if refused:
+            raise _refuse(key, errand, *refused)
+    if key.environment not in settings.ENVIRONMENTS:
+        raise _refuse(
+            key,
+            errand,
+            Outcome.POLICY_ENVIRONMENT,
+            f"This worker serves {', '.join(settings.ENVIRONMENTS)} and not {key.environment}. "
+            "Set ENVIRONMENTS, or start a worker that serves it.",
+        )
+    if key.environment == Realm.SANDBOX and settings.ICYPEAS_IS_REAL:
+        raise _refuse(
+            key,
+            errand,
+            Outcome.POLICY_ENVIRONMENT,
+            f"{key.name} is a sandbox key and ICYPEAS_BASE_URL is the real Icypeas: sandbox secrets never go there.",
+        )
+    try:
+        resolved = resolve(key.secret_ref)
+    except SecretError as error:
+        raise _refuse(key, errand, Outcome.SECRET_MISSING, str(error)) from None
+    if errand.is_paid:
+        breaker.pass_through(key.account_id)
+    wait_s = limiter.take_slot(
+        account_id=key.account_id, route=errand.route, interval_s=errand.interval_s, max_wait_s=max_wait_s
+    )
+    if wait_s > 0:
+        time.sleep(wait_s)
+    return Permit(errand, key, key.account, resolved)
+
+
+def _cap_refusal(key: KeyRecord, errand: Errand) -> tuple[Outcome, str] | None:
+    if key.daily_cap is None or errand.scope == ACCOUNT_READ:
+        return None
+    committed = ledger.committed_today(key)
+    if committed <= key.daily_cap:
+        return None
+    return (
+        Outcome.POLICY_BUDGET,
+        f"The daily cap of {key.name} is {ledger.words(key.daily_cap)} credits and {ledger.words(committed)} are reserved or charged today. "
+        f"{who_can(Right.MANAGE_KEYS)} can raise it.",
+    )
+
+
+def _refuse(key: KeyRecord, errand: Errand, outcome: Outcome, message: str) -> GateRefusedError:
+    _write(key, errand, outcome=outcome, message=message, fingerprint="", status=None, duration_ms=0)
+    return GateRefusedError(outcome, message)
+
+
+def record(
+    permit: Permit, outcome: Outcome, *, status: int | None = None, message: str = "", duration_ms: int = 0
+) -> None:
+    """Write the call down and mark the key as used (at most once a minute unless the job or outcome changed)."""
+    errand = permit.errand
+    _write(
+        permit.key,
+        errand,
+        outcome=outcome,
+        message=message,
+        fingerprint=permit.fingerprint,
+        status=status,
+        duration_ms=duration_ms,
+    )
+    if errand.is_paid:
+        breaker.learn(permit.account.id, outcome)
+    now = db_now()
+    KeyRecord.objects.filter(
+        Q(last_used_at__isnull=True)
+        | Q(last_used_at__lt=now - timedelta(minutes=1))
+        | ~Q(last_used_job=errand.job)
+        | ~Q(last_used_outcome=outcome)
+        | Q(last_used_rows__lt=errand.rows),
+        id=permit.key.id,
+    ).update(
+        last_used_at=now,
+        last_used_operation=errand.operation,
+        last_used_job=errand.job,
+        last_used_by=errand.person,
+        last_used_worker=settings.WORKER_NAME,
+        last_used_outcome=outcome,
+        last_used_rows=errand.rows,
+    )
+
+
+def _write(
+    key: KeyRecord,
+    errand: Errand,
+    *,
+    outcome: Outcome,
+    message: str,
+    fingerprint: str,
+    status: int | None,
+    duration_ms: int,
+) -> None:
+    Call.objects.create(
+        account_id=key.account_id,
+        key=key,
+        fingerprint=fingerprint,
+        route=errand.route,
+        scope=errand.scope,
+        job=errand.job,
+        job_text=errand.job_text[:200],
+        person=errand.person[:120],
+        worker=settings.WORKER_NAME,
+        at=db_now(),
+        duration_ms=duration_ms,
+        outcome=outcome,
+        status=status,
+        message=message[:300],
+        rows=errand.rows,
+        is_probe=errand.is_probe,
+    )

@@ -1,0 +1,223 @@
+"""Reads for the pages of the inventory: one line of the list, everything that one key's page tells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import DateTimeField, Q, Value
+from django.db.models.functions import Coalesce
+
+from keys import ledger, selectors
+from keys.models import Call, KeyRecord
+from keys.scopes import SCOPES
+from people.models import AuditEntry, User
+from people.rights import Right
+from people.selectors import history_of, names_in_team_of
+
+PAGE = 50
+DAYS = 30
+NEVER = Value(datetime(1970, 1, 1, tzinfo=UTC), output_field=DateTimeField())
+
+# The colours of charts: an operation keeps its own everywhere, what has none is the last.
+SERIES = ("Find emails", "Company profiles", "Reverse look-up", "Verify", "Person profiles", "Other")
+SERIES_OF = {
+    "email-search": 0,
+    "scrape-company": 1,
+    "find-company": 1,
+    "reverse-lookup": 2,
+    "email-verification": 3,
+    "scrape-profile": 4,
+    "find-profile": 4,
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One key record in the list. `days` are credits per day, oldest first; `job_url` is "" when it is not for them."""
+
+    key: KeyRecord
+    findings: Sequence[selectors.Finding]
+    last: selectors.LastUse
+    job_url: str
+    days: Sequence[Decimal]
+    scope: str
+    more_scopes: Sequence[str]
+
+    @property
+    def total(self) -> Decimal:
+        return sum(self.days, Decimal(0))
+
+
+@dataclass(frozen=True)
+class Page:
+    """Lines worst first, then by last use; `next_after` is the name that the next page follows, or ""."""
+
+    lines: Sequence[Line]
+    next_after: str
+
+    @property
+    def shown(self) -> str:
+        """What is on the page, for its foot."""
+        return f"{len(self.lines)} record{'' if len(self.lines) == 1 else 's'} on this page"
+
+
+def list_page(wanted: selectors.KeyFilter, user: User, *, after: str = "", limit: int = PAGE) -> Page:
+    """One page of the inventory, in a fixed number of queries."""
+    keys = selectors.filter_keys(wanted, user).annotate(used=Coalesce("last_used_at", NEVER))
+    last = (
+        selectors.with_severity(KeyRecord.objects.annotate(used=Coalesce("last_used_at", NEVER)))
+        .filter(name=after)
+        .values_list("severity", "used", "id")
+        .first()
+        if after
+        else None
+    )
+    if last is not None:
+        severity, used, number = last
+        same = Q(severity=severity)
+        keys = keys.filter(
+            Q(severity__lt=severity) | same & Q(used__lt=used) | same & Q(used=used, id__gt=number)
+        )
+    found: list[KeyRecord] = list(keys.order_by("-severity", "-used", "id")[: limit + 1])
+    shown = found[:limit]
+    spent = selectors.charged_per_day_by_key([key.id for key in shown], DAYS)
+    names = _names_whose_jobs_show(user)
+    lines = [_line(key, spent.get(key.id, [Decimal(0)] * DAYS), names) for key in shown]
+    return Page(lines, shown[-1].name if len(found) > limit else "")
+
+
+def _line(key: KeyRecord, days: Sequence[Decimal], names: frozenset[str] | None) -> Line:
+    last = selectors.last_use(key)
+    has_all = set(key.scopes) >= set(SCOPES)
+    return Line(
+        key=key,
+        findings=selectors.findings_of(key),
+        last=last,
+        job_url=_job_url(last.job, key.last_used_by, names),
+        days=days,
+        scope="all scopes" if has_all else (key.scopes or ["no scope"])[0],
+        more_scopes=() if has_all else tuple(key.scopes[1:]),
+    )
+
+
+def _names_whose_jobs_show(user: User) -> frozenset[str] | None:
+    """Names of the people whose jobs this person may open; None when all."""
+    return None if user.may(Right.VIEW_ALL_JOBS) else names_in_team_of(user)
+
+
+def _job_url(job: int | None, person: str, names: frozenset[str] | None) -> str:
+    """Keys know a job as a number, so its address is put together here; the job's page has the last word."""
+    return f"/jobs/{job}/" if job and (names is None or person in names) else ""
+
+
+@dataclass(frozen=True)
+class CallLine:
+    """One recent call; `what_for` is the job or the reason without one."""
+
+    call: Call
+    what_for: str
+    job_url: str
+
+
+@dataclass(frozen=True)
+class Detail:
+    """Everything that a key's page tells beside the record itself."""
+
+    line: Line
+    missing: Sequence[str]
+    available: ledger.Available
+    cap_used: Decimal
+    siblings: int
+    jobs: int
+    people: int
+    fingerprint: str
+    fingerprint_at: datetime | None
+    created_by: str
+    scopes: Sequence[selectors.ScopeUse]
+    calls: Sequence[CallLine]
+    history: Sequence[dict[str, Any]]
+    chart_days: Sequence[dict[str, Any]]
+
+    @property
+    def scope_note(self) -> str:
+        granted = [use for use in self.scopes if use.is_granted]
+        return f"{len(granted)} granted, {sum(1 for use in granted if use.calls)} used in 90 days"
+
+
+def get_detail(key: KeyRecord, user: User) -> Detail:
+    """What the page of one key shows."""
+    per_day = selectors.charged_per_day(key, DAYS)
+    totals: dict[str, Decimal] = {}
+    for (day, _operation), credits in per_day.items():
+        totals[day] = totals.get(day, Decimal(0)) + credits
+    days = [totals.get(day.isoformat(), Decimal(0)) for day in selectors.window(DAYS)]
+    names = _names_whose_jobs_show(user)
+    calls = selectors.recent_calls(key)
+    sent = next((call for call in calls if call.fingerprint), None)
+    jobs, people = selectors.jobs_of_key(key, DAYS)
+    entries = history_of("keyrecord", key.id)
+    created = next((entry for entry in entries if entry.action == "key.created"), None)
+    return Detail(
+        line=_line(key, days, names),
+        missing=selectors.missing_for_activation(key),
+        available=ledger.available(key.account),
+        cap_used=ledger.committed_today(key) if key.daily_cap is not None else Decimal(0),
+        siblings=KeyRecord.objects.filter(account_id=key.account_id).exclude(id=key.id).count(),
+        jobs=jobs,
+        people=people,
+        fingerprint=sent.fingerprint if sent else "",
+        fingerprint_at=sent.at if sent else None,
+        created_by=_who(created) if created else "",
+        scopes=selectors.scope_use(key),
+        calls=[CallLine(call, _what_for(call), _job_url(call.job, call.person, names)) for call in calls],
+        history=[_event(entry) for entry in entries],
+        chart_days=_chart_days(per_day),
+    )
+
+
+def _what_for(call: Call) -> str:
+    if call.job:
+        return f"#{call.job}"
+    return "test" if call.is_probe else "balance check" if call.scope == "account:read" else "no job"
+
+
+def _chart_days(per_day: dict[tuple[str, str], Decimal]) -> list[dict[str, Any]]:
+    """Days as the chart wants them: a label and the credits of each series."""
+    values: dict[str, list[Decimal]] = {}
+    for (day, operation), credits in per_day.items():
+        sums = values.setdefault(day, [Decimal(0)] * len(SERIES))
+        sums[SERIES_OF.get(operation, len(SERIES) - 1)] += credits
+    days = selectors.window(DAYS)
+    return [
+        {
+            "label": "today" if day == days[-1] else _short(day),
+            "values": values.get(day.isoformat(), [Decimal(0)] * len(SERIES)),
+        }
+        for day in days
+    ]
+
+
+def _short(day: date) -> str:
+    return f"{day.day} {day:%b}"
+
+
+def _who(entry: AuditEntry) -> str:
+    return entry.actor.name if entry.actor else entry.via
+
+
+def _event(entry: AuditEntry) -> dict[str, Any]:
+    """One line of a key's history."""
+    icon, text = ("key-round", "Created") if entry.action == "key.created" else ("pencil", _changes(entry))
+    return {"icon": icon, "text": text, "at": entry.at, "by": _who(entry), "note": entry.reason}
+
+
+def _changes(entry: AuditEntry) -> str:
+    """What was changed, as one sentence."""
+    if entry.action != "key.changed":
+        return entry.words
+    text = "; ".join(f"{name}: {change}" for name, change in entry.facts) or "saved without a change"
+    return text[0].upper() + text[1:]

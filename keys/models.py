@@ -1,0 +1,198 @@
+"""Accounts, key records, the calls they let out, the money ledger and the limiter's rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+
+from keys.choices import EntryKind, KeyState, Outcome, Realm
+
+
+class Account(models.Model):
+    """One Icypeas account: one secret, one balance, one set of rate limits. Several key records may share it.
+
+    The balance is what a worker last read; `balance_asked_at` is when the read that gave it was sent, so that
+    later charges are known to be missing from it.
+    """
+
+    name = models.CharField(max_length=60, unique=True)
+    realm = models.CharField(max_length=10, choices=Realm.choices)
+    email = models.EmailField(blank=True, help_text="The account owner's address; Icypeas may ask for it.")
+    user_id = models.CharField(
+        max_length=60, blank=True, help_text="Only when Icypeas asks for it in bulk calls."
+    )
+    balance = models.DecimalField(max_digits=14, decimal_places=3, null=True, blank=True)
+    balance_asked_at = models.DateTimeField(null=True, blank=True)
+    balance_wanted_at = models.DateTimeField(
+        null=True, blank=True, help_text="A person asked for a fresh reading."
+    )
+    balance_error = models.CharField(max_length=300, blank=True)
+    balance_failed_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class KeyRecord(models.Model):
+    """A named grant: which workload may do what with which account's secret. Never the secret itself.
+
+    `name` is `<environment>_<system>_<label>`, stored at creation and never parsed. `secret_ref` says where a worker
+    finds the secret (`env:NAME`, `file:PATH`); `previous_secret_ref` is the one before, for overlap and proof of death.
+    """
+
+    name = models.CharField(max_length=120, unique=True)
+    environment = models.CharField(max_length=20)
+    system = models.CharField(max_length=40)
+    label = models.CharField(max_length=40)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="owned_keys"
+    )
+    deputy = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="deputised_keys",
+    )
+    team = models.ForeignKey(
+        "people.Team", on_delete=models.PROTECT, null=True, blank=True, related_name="keys"
+    )
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="keys")
+    purpose = models.CharField(max_length=300)
+    scopes = models.JSONField(default=list)
+    state = models.CharField(max_length=12, choices=KeyState.choices, default=KeyState.DRAFT)
+    daily_cap = models.DecimalField(max_digits=12, decimal_places=1, null=True, blank=True)
+    time_zone = models.CharField(max_length=60, default="UTC")
+    rotate_by = models.DateField()
+    rotation_days = models.PositiveIntegerField(default=90)
+    expires_at = models.DateField(null=True, blank=True)
+    secret_ref = models.CharField(max_length=200)
+    previous_secret_ref = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+    # Last use through this app, written by the gate at most once a minute per key.
+    last_used_at = models.DateTimeField(null=True, blank=True, db_index=True)
+    last_used_operation = models.CharField(max_length=40, blank=True)
+    last_used_job = models.BigIntegerField(null=True, blank=True)
+    last_used_by = models.CharField(max_length=120, blank=True)
+    last_used_worker = models.CharField(max_length=120, blank=True)
+    last_used_outcome = models.CharField(max_length=20, choices=Outcome.choices, blank=True)
+    last_used_rows = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def rest_of_name(self) -> str:
+        """What follows the environment, for display beside its tag."""
+        return self.name.removeprefix(self.environment)
+
+
+class Call(models.Model):
+    """One HTTP request that the gate let out, or a refusal that it made. A job is a number and a text here."""
+
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+")
+    key = models.ForeignKey(KeyRecord, on_delete=models.PROTECT, related_name="calls")
+    fingerprint = models.CharField(max_length=12, blank=True)
+    route = models.CharField(max_length=60)
+    scope = models.CharField(max_length=60)
+    job = models.BigIntegerField(null=True, blank=True, db_index=True)
+    job_text = models.CharField(max_length=200, blank=True)
+    person = models.CharField(max_length=120, blank=True)
+    worker = models.CharField(max_length=120)
+    at = models.DateTimeField()
+    duration_ms = models.PositiveIntegerField(default=0)
+    outcome = models.CharField(max_length=20, choices=Outcome.choices)
+    status = models.PositiveSmallIntegerField(null=True, blank=True)
+    message = models.CharField(max_length=300, blank=True)
+    rows = models.PositiveIntegerField(default=0)
+    is_probe = models.BooleanField(default=False)
+
+    class Meta:
+        ordering = ("-id",)
+        indexes = (models.Index(fields=["key", "-id"]),)
+
+    def __str__(self) -> str:
+        return f"{self.route} {self.outcome}"
+
+
+class LedgerEntry(models.Model):
+    """One movement of credits. Append-only; `credits` is never negative, `kind` gives the direction."""
+
+    at = models.DateTimeField()
+    kind = models.CharField(max_length=10, choices=EntryKind.choices)
+    credits = models.DecimalField(max_digits=14, decimal_places=3)
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+")
+    key = models.ForeignKey(KeyRecord, on_delete=models.PROTECT, related_name="+")
+    team = models.ForeignKey("people.Team", on_delete=models.PROTECT, null=True, related_name="+")
+    operation = models.CharField(max_length=40)
+    job = models.BigIntegerField(db_index=True)
+    batch = models.BigIntegerField(null=True, blank=True)
+    note = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        ordering = ("id",)
+        indexes = (
+            models.Index(fields=["account", "kind", "at"]),
+            models.Index(fields=["key", "kind", "at"]),
+        )
+        constraints = (
+            models.CheckConstraint(condition=models.Q(credits__gte=0), name="ledger_not_negative"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.credits} job {self.job}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise TypeError("Ledger entries are append-only.")
+        super().save(*args, **kwargs)
+
+
+class RateSlot(models.Model):
+    """The limiter's memory: the next free moment of one route of one account (microseconds since 1970, database clock)."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+")
+    route = models.CharField(max_length=60)
+    next_free_us = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=["account", "route"], name="one_slot_per_route"),)
+
+    def __str__(self) -> str:
+        return f"{self.account_id} {self.route}"
+
+
+class Breaker(models.Model):
+    """Whether paid calls of an account may go: paid calls without a clear answer in a row, and when the next may try."""
+
+    account = models.OneToOneField(Account, on_delete=models.CASCADE, related_name="+")
+    unclear = models.PositiveIntegerField(default=0)
+    next_try_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.account_id}: {self.unclear} unclear"
+
+
+class Worker(models.Model):
+    """A worker group that was seen at work."""
+
+    name = models.CharField(max_length=120, unique=True)
+    release = models.CharField(max_length=60, blank=True)
+    started_at = models.DateTimeField(auto_now_add=True)
+    seen_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        ordering = ("-seen_at",)
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,24 @@
+"""Where a worker finds a secret, and the wrapper that keeps it unseen.
+
+Only a process that acts as a worker resolves references (`act_as_worker`); everybody else gets an error.
+"""
+
+from keys.secrets.base import (
+    ResolvedSecret,
+    Secret,
+    SecretError,
+    SecretMissingError,
+    act_as_worker,
+    check_reference,
+    resolve,
+)
+
+__all__ = [
+    "ResolvedSecret",
+    "Secret",
+    "SecretError",
+    "SecretMissingError",
+    "act_as_worker",
+    "check_reference",
+    "resolve",
+]

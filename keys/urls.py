@@ -1,0 +1,14 @@
+"""Addresses of the key pages. A key's name always has an underscore, so it never meets `new` or `name-preview`."""
+
+from django.urls import path
+
+from keys import views
+
+app_name = "keys"
+urlpatterns = [
+    path("", views.key_list, name="key_list"),
+    path("new/", views.key_create, name="key_create"),
+    path("name-preview/", views.name_preview, name="name_preview"),
+    path("<str:name>/", views.key_detail, name="key_detail"),
+    path("<str:name>/edit/", views.key_edit, name="key_edit"),
+]

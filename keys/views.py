@@ -1,0 +1,145 @@
+"""Pages of the key inventory: list, detail, and the form that makes and changes a record."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.vary import vary_on_headers
+
+from config.htmx import HtmxHttpRequest, wants_partial
+from keys import addresses, inventory, selectors, services
+from keys.forms import REFERENCES, KeyCreateForm, KeyEditForm, KeyFilterForm, NameForm
+from keys.models import KeyRecord
+from people.audit import Actor
+from people.models import User
+from people.permissions import require_right
+from people.rights import Right
+from people.selectors import list_teams, who_can
+
+
+def _person(request: HttpRequest) -> User:
+    """The person of a page that is closed to others."""
+    assert isinstance(request.user, User)
+    return request.user
+
+
+def _admin_context(user: User) -> dict[str, Any]:
+    may = user.may(Right.MANAGE_KEYS)
+    return {"may_manage": may, "who_may": "" if may else f"{who_can(Right.MANAGE_KEYS)} can"}
+
+
+@require_safe
+@require_right(Right.VIEW_KEYS)
+@vary_on_headers("HX-Request")
+def key_list(request: HtmxHttpRequest) -> HttpResponse:
+    """The inventory: worst first, then by last use."""
+    user = _person(request)
+    wanted = KeyFilterForm(request.GET).wanted()
+    after = request.GET.get("after", "")
+    page = inventory.list_page(wanted, user, after=after)
+    context = {
+        "wanted": wanted,
+        "page": page,
+        "chips": addresses.chips(wanted, list_teams()),
+        "clear": addresses.clear(wanted),
+        "first": addresses.address(wanted) if after else "",
+        "next": addresses.address(wanted, after=page.next_after) if page.next_after else "",
+    }
+    if wants_partial(request):
+        return render(request, "keys/partials/key_results.html", {**context, "is_region": True})
+    counts = selectors.count_views(user)
+    context |= {
+        "counts": counts,
+        "tabs": addresses.tabs(wanted, counts),
+        "hidden": addresses.hidden(wanted),
+        **_admin_context(user),
+    }
+    return render(request, "keys/key_list.html", context)
+
+
+@require_safe
+@require_right(Right.VIEW_KEYS)
+def key_detail(request: HttpRequest, name: str) -> HttpResponse:
+    """One key: what it is, what it really does, whether it is healthy."""
+    user = _person(request)
+    key = get_object_or_404(selectors.all_keys(), name=name)
+    detail = inventory.get_detail(key, user)
+    context = {"key": key, "detail": detail, "series": inventory.SERIES, **_admin_context(user)}
+    return render(request, "keys/key_detail.html", context)
+
+
+@sensitive_post_parameters(*REFERENCES)
+@require_http_methods(["GET", "HEAD", "POST"])
+@require_right(Right.MANAGE_KEYS)
+def key_create(request: HttpRequest) -> HttpResponse:
+    """A new record. *Apply preset* sends the same form and gets it back with the preset's scopes ticked."""
+    if request.method != "POST":
+        initial = {"owner": _person(request).id, **NameForm(request.GET).parts()}
+        return _create_page(request, KeyCreateForm(initial=initial))
+    form = KeyCreateForm(request.POST)
+    if request.POST.get("apply") == "preset":
+        return _create_page(request, KeyCreateForm(initial=form.typed()))
+    if form.is_valid():
+        try:
+            key = services.create_key(Actor(_person(request)), form.spec())
+        except services.KeyRecordError as error:
+            form.take_errors(error.fields)
+        else:
+            messages.success(request, f"{key.name} is made.")
+            return _see_other(key)
+    return _create_page(request, form, status=422)
+
+
+def _create_page(request: HttpRequest, form: KeyCreateForm, status: int = 200) -> HttpResponse:
+    parts = {name: str(form[name].value() or "") for name in ("environment", "system", "label")}
+    context = {"form": form, "preview": selectors.name_preview(**parts)}
+    return render(request, "keys/key_create.html", context, status=status)
+
+
+@sensitive_post_parameters(*REFERENCES)
+@require_http_methods(["GET", "HEAD", "POST"])
+@require_right(Right.MANAGE_KEYS)
+def key_edit(request: HttpRequest, name: str) -> HttpResponse:
+    """Change everything but the name, with a reason."""
+    key = get_object_or_404(selectors.all_keys(), name=name)
+    if request.method != "POST":
+        return _edit_page(request, key, KeyEditForm(key))
+    form = KeyEditForm(key, request.POST)
+    if request.POST.get("apply") == "preset":
+        return _edit_page(request, key, KeyEditForm(key, initial=form.typed()))
+    if form.is_valid():
+        try:
+            services.change_key(Actor(_person(request)), key, form.spec(), reason=form.cleaned_data["reason"])
+        except services.KeyRecordError as error:
+            form.take_errors(error.fields)
+        else:
+            messages.success(request, f"{key.name} is changed.")
+            return _see_other(key)
+    return _edit_page(request, key, form, status=422)
+
+
+def _edit_page(request: HttpRequest, key: KeyRecord, form: KeyEditForm, status: int = 200) -> HttpResponse:
+    return render(request, "keys/key_edit.html", {"form": form, "key": key}, status=status)
+
+
+def _see_other(key: KeyRecord) -> HttpResponseRedirect:
+    return HttpResponseRedirect(reverse("keys:key_detail", args=[key.name]), status=303)
+
+
+@require_safe
+@require_right(Right.MANAGE_KEYS)
+@vary_on_headers("HX-Request")
+def name_preview(request: HtmxHttpRequest) -> HttpResponse:
+    """The region that shows a name as it forms. Opened as a page, it leads to the form with these parts filled in."""
+    parts = NameForm(request.GET).parts()
+    if not wants_partial(request):
+        query = urlencode({name: value for name, value in parts.items() if value})
+        return redirect(f"{reverse('keys:key_create')}?{query}" if query else "keys:key_create")
+    return render(request, "keys/partials/name_preview.html", {"preview": selectors.name_preview(**parts)})

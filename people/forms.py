@@ -1,0 +1,44 @@
+"""The log-in, and the filter of the activity page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from django import forms
+from django.contrib.auth.forms import AuthenticationForm
+
+from people.models import User
+
+
+class LogInForm(AuthenticationForm):
+    """E-mail and password. The address is folded before anything counts tries, or capitals would start a new count."""
+
+    def clean_username(self) -> str:
+        return User.objects.normalize_email(self.cleaned_data["username"])
+
+
+@dataclass(frozen=True)
+class ActivityFilter:
+    """Which entries are shown; it is the address. `before` is the id that a page ends above."""
+
+    search: str = ""
+    action: str = ""
+    before: int | None = None
+
+    def address(self, *, action: str | None = None, before: int | None = None) -> str:
+        """The query string of this filter with another `action`, or at an older page; a changed filter starts anew."""
+        given = {"q": self.search, "action": self.action if action is None else action, "before": before}
+        return "?" + urlencode({name: value for name, value in given.items() if value})
+
+
+class ActivityFilterForm(forms.Form):
+    q = forms.CharField(required=False, max_length=100)
+    action = forms.CharField(required=False, max_length=30)
+    before = forms.IntegerField(required=False, min_value=1, max_value=2**63 - 1)
+
+    def wanted(self) -> ActivityFilter:
+        """The filter; what makes no sense in an address is left out of it."""
+        self.is_valid()
+        cleaned = self.cleaned_data
+        return ActivityFilter(cleaned.get("q") or "", cleaned.get("action") or "", cleaned.get("before"))

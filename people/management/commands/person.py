@@ -1,0 +1,115 @@
+"""`manage.py person`: people without a browser, through the same services and audit as everything else."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich.console import Console
+from rich.table import Table
+
+from people import selectors, services
+from people.audit import terminal_actor
+from people.models import User
+from people.rights import Role
+
+
+class Command(BaseCommand):
+    help = "Make people, list them, and set passwords. A password comes from an environment variable, never from the command line."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True, metavar="create|list|password")
+        create = actions.add_parser("create", help="make a person")
+        create.add_argument("--email", required=True, help="the log-in")
+        create.add_argument("--name", required=True)
+        create.add_argument(
+            "--role",
+            required=True,
+            action="append",
+            metavar="R",
+            help=f"{', '.join(Role.values)}; may be given several times",
+        )
+        create.add_argument("--team", default="", metavar="T", help="made when it is new")
+        create.add_argument(
+            "--password-env", default="", metavar="VAR", help="environment variable that holds the password"
+        )
+        actions.add_parser("list", help="who is there, with roles and teams")
+        password = actions.add_parser("password", help="set a person's password")
+        password.add_argument("--email", required=True)
+        password.add_argument(
+            "--password-env",
+            required=True,
+            metavar="VAR",
+            help="environment variable that holds the password",
+        )
+
+    def handle(self, *args: Any, action: str, **options: Any) -> None:
+        actions = {"create": self._create, "list": self._list, "password": self._password}
+        try:
+            actions[action](options)
+        except services.PersonError as error:
+            raise CommandError(str(error)) from error
+
+    def _create(self, options: dict[str, Any]) -> None:
+        password = _password_in(options["password_env"]) if options["password_env"] else None
+        person = services.create_person(
+            terminal_actor(None),
+            email=options["email"],
+            name=options["name"],
+            roles=options["role"],
+            team=options["team"],
+            password=password,
+        )
+        team = f", team {person.team.name}" if person.team else ""
+        self.stdout.write(f"{person.name} <{person.email}> is made: {person.role_label}{team}.")
+        if password is None:
+            self.stdout.write(
+                "Nobody can log in as them before a password is set: "
+                f"NEW='…' manage.py person password --email {person.email} --password-env NEW"
+            )
+
+    def _list(self, options: dict[str, Any]) -> None:
+        people = selectors.list_people()
+        if not people:
+            self.stdout.write("There is nobody yet. Make the first: manage.py person create --help")
+            return
+        table = Table("Name", "E-mail", "Roles", "Team", "Can log in", box=None, pad_edge=False)
+        for person in people:
+            table.add_row(
+                person.name,
+                person.email,
+                person.role_label,
+                person.team.name if person.team else "no team",
+                _log_in_words(person),
+            )
+        _console(self).print(table)
+
+    def _password(self, options: dict[str, Any]) -> None:
+        email = User.objects.normalize_email(options["email"])
+        person = User.objects.filter(email=email).first()
+        if person is None:
+            raise CommandError(f"There is no person with the address {email}. See: manage.py person list")
+        services.set_password(terminal_actor(None), person, _password_in(options["password_env"]))
+        self.stdout.write(f"{person.email} has a new password; their open sessions are over.")
+
+
+def _password_in(variable: str) -> str:
+    password = os.environ.get(variable, "")
+    if not password:
+        raise CommandError(
+            f"The environment variable {variable} is missing or empty, so nothing was changed."
+        )
+    return password
+
+
+def _log_in_words(person: User) -> str:
+    if not person.is_active:
+        return "no, disabled"
+    return "yes" if person.has_usable_password() else "no, without a password"
+
+
+def _console(command: BaseCommand) -> Console:
+    """A console on the command's own output; wide when nobody looks, so that programs get whole lines."""
+    out: Any = command.stdout
+    return Console(file=out, highlight=False, width=None if out.isatty() else 200)

@@ -1,0 +1,151 @@
+"""People, their teams and roles, and the audit log."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.db import models
+
+from people.rights import RIGHTS, Right, Role
+
+
+class Team(models.Model):
+    """A group of people that shares jobs, rows and a budget. Months are counted in its time zone."""
+
+    name = models.CharField(max_length=60, unique=True)
+    time_zone = models.CharField(max_length=60, default="UTC")
+
+    class Meta:
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class UserManager(BaseUserManager["User"]):
+    @classmethod
+    def normalize_email(cls, email: str | None) -> str:
+        """The whole address in lower case: it is the log-in, and people type it either way."""
+        return (email or "").strip().lower()
+
+    def get_by_natural_key(self, username: str | None) -> User:
+        return self.get(email=self.normalize_email(username))
+
+
+class User(AbstractBaseUser):
+    """A person. The e-mail address is the log-in; roles are in `RoleGrant`."""
+
+    email = models.EmailField(unique=True)
+    name = models.CharField(max_length=120)
+    team = models.ForeignKey(Team, on_delete=models.PROTECT, null=True, blank=True, related_name="people")
+    time_zone = models.CharField(max_length=60, default="UTC")
+    is_active = models.BooleanField(default=True)
+    is_demo = models.BooleanField(default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    USERNAME_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = ["name"]
+    objects: ClassVar[UserManager] = UserManager()
+
+    class Meta:
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def roles(self) -> list[str]:
+        """Role values that the person holds; prefetch `role_grants` for lists."""
+        return [grant.role for grant in self.role_grants.all()]
+
+    @property
+    def role_label(self) -> str:
+        return ", ".join(Role(role).label for role in self.roles) or "No role"
+
+    @property
+    def rights(self) -> frozenset[Right]:
+        """Everything that the person may do; empty for a disabled person. Read once per object."""
+        if "_rights" not in self.__dict__:
+            held: frozenset[Right] = frozenset()
+            for role in self.roles if self.is_active else ():
+                held |= RIGHTS.get(role, frozenset())
+            self.__dict__["_rights"] = held
+        rights: frozenset[Right] = self.__dict__["_rights"]
+        return rights
+
+    def may(self, right: Right) -> bool:
+        return right in self.rights
+
+    @property
+    def initials(self) -> str:
+        words = self.name.split()
+        return "".join(word[0] for word in (words[:1] + words[-1:] if len(words) > 1 else words)).upper()
+
+
+class RoleGrant(models.Model):
+    """One role of one person."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="role_grants")
+    role = models.CharField(max_length=20, choices=Role.choices)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=["user", "role"], name="role_once_per_person"),)
+
+    def __str__(self) -> str:
+        return f"{self.user} {self.role}"
+
+
+class AuditEntry(models.Model):
+    """Who did what to which object, when and why. Append-only: `save` of an existing entry and `delete` refuse."""
+
+    at = models.DateTimeField(auto_now_add=True, db_index=True)
+    actor = models.ForeignKey(User, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    via = models.CharField(max_length=200, default="browser")
+    action = models.CharField(max_length=60, db_index=True)
+    object_type = models.CharField(max_length=30)
+    object_id = models.BigIntegerField(null=True, blank=True)
+    object_text = models.CharField(max_length=200)
+    reason = models.CharField(max_length=500, blank=True)
+    detail = models.JSONField(default=dict, blank=True)
+
+    class Meta:
+        ordering = ("-id",)
+        indexes = (models.Index(fields=["object_type", "object_id"]),)
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M} {self.action} {self.object_text}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise TypeError("Audit entries are append-only.")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        raise TypeError("Audit entries are append-only.")
+
+    @property
+    def words(self) -> str:
+        """The action as a person says it: `key.changed` is "Key changed"."""
+        return self.action.replace(".", " ").replace("_", " ").capitalize()
+
+    @property
+    def facts(self) -> list[tuple[str, str]]:
+        """`detail` as pairs of words: a changed field reads "old → new", an empty one is left out."""
+        pairs = []
+        for name, value in self.detail.items():
+            if isinstance(value, list) and len(value) == 2 and self.action.endswith(".changed"):
+                pairs.append((name, _change(*value)))
+            elif value not in ("", None, [], {}):
+                pairs.append((name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
+        return pairs
+
+
+def _change(before: object, after: object) -> str:
+    """What became of one field; of a list, what was added and taken away."""
+    old, new = str(before).split(", "), str(after).split(", ")
+    if len(old) < 2 and len(new) < 2:
+        return f"{before or 'nothing'} → {after or 'nothing'}"
+    added, removed = [item for item in new if item not in old], [item for item in old if item not in new]
+    parts = [f"added {', '.join(added)}"] * bool(added) + [f"removed {', '.join(removed)}"] * bool(removed)
+    return "; ".join(parts)

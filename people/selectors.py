@@ -1,0 +1,71 @@
+"""Reads about people."""
+
+from __future__ import annotations
+
+from django.db.models import Q, QuerySet
+
+from people.models import AuditEntry, Team, User
+from people.rights import Right, Role, roles_with
+
+
+def people_with(right: Right, *, limit: int = 3) -> list[User]:
+    """Active people who hold `right`: whom a refusal names."""
+    roles = [role for role in Role.values if Role(role).label in roles_with(right)]
+    return list(User.objects.filter(is_active=True, role_grants__role__in=roles).distinct()[:limit])
+
+
+def who_can(right: Right) -> str:
+    """ "Mira Okafor or Leo Brandt", or the roles when nobody holds the right yet. Begins a sentence."""
+    names = [user.name for user in people_with(right)]
+    if names:
+        return _any_of(names)
+    roles = _any_of([role.lower() for role in roles_with(right)])
+    return f"{'An' if roles[0] in 'aeiou' else 'A'} {roles}"
+
+
+def _any_of(words: list[str]) -> str:
+    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+# What the first word of an action is about: the filter of the activity page.
+AREAS = {"key.": "Keys", "job.": "Jobs", "person.": "People"}
+
+
+def active_owners() -> QuerySet[User]:
+    return User.objects.filter(is_active=True).order_by("name")
+
+
+def list_people() -> list[User]:
+    return list(User.objects.select_related("team").prefetch_related("role_grants").order_by("name", "id"))
+
+
+def list_teams() -> list[Team]:
+    return list(Team.objects.order_by("name"))
+
+
+def names_in_team_of(user: User) -> frozenset[str]:
+    """Names of the people in this person's team, their own included."""
+    if user.team_id is None:
+        return frozenset({user.name})
+    return frozenset(User.objects.filter(team_id=user.team_id).values_list("name", flat=True))
+
+
+def list_activity(
+    *, search: str = "", action: str = "", before_id: int | None = None, limit: int = 50
+) -> list[AuditEntry]:
+    """Audit entries newest first, one more than `limit` when there are older ones."""
+    entries = AuditEntry.objects.select_related("actor")
+    if search:
+        entries = entries.filter(
+            Q(object_text__icontains=search) | Q(actor__name__icontains=search) | Q(reason__icontains=search)
+        )
+    if action:
+        entries = entries.filter(action__startswith=action)
+    if before_id:
+        entries = entries.filter(id__lt=before_id)
+    return list(entries.order_by("-id")[: limit + 1])
+
+
+def history_of(object_type: str, object_id: int, *, limit: int = 20) -> list[AuditEntry]:
+    entries = AuditEntry.objects.filter(object_type=object_type, object_id=object_id)
+    return list(entries.select_related("actor").order_by("-id")[:limit])

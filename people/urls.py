@@ -1,0 +1,14 @@
+"""Addresses of the pages about people."""
+
+from django.urls import path
+
+from people import views
+
+app_name = "people"
+urlpatterns = [
+    path("login/", views.log_in, name="login"),
+    path("logout/", views.log_out, name="logout"),
+    path("theme/", views.theme, name="theme"),
+    path("activity/", views.activity, name="activity"),
+    path("help/", views.help_page, name="help"),
+]

@@ -1,0 +1,145 @@
+"""Log-in and log-out, theme, the audit log, and help."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from axes.helpers import get_cool_off
+from django.conf import settings
+from django.contrib.auth import login, logout
+from django.contrib.auth.decorators import login_not_required
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render, resolve_url
+from django.utils import timezone
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.vary import vary_on_headers
+
+from config.htmx import HtmxHttpRequest, wants_partial
+from people import selectors
+from people.forms import ActivityFilterForm, LogInForm
+from people.permissions import require_right
+from people.rights import Right
+
+THEMES = ("light", "dark")
+YEAR_S = 365 * 24 * 3600
+PAGE = 50
+
+
+def _see_other(url: str) -> HttpResponseRedirect:
+    return HttpResponseRedirect(url, status=303)
+
+
+def _safe_next(request: HttpRequest, otherwise: str) -> str:
+    """Where `next` leads, when that is a page of ours."""
+    wanted = request.POST.get("next") or request.GET.get("next") or ""
+    is_ours = url_has_allowed_host_and_scheme(
+        wanted, allowed_hosts={request.get_host()}, require_https=request.is_secure()
+    )
+    return wanted if is_ours else resolve_url(otherwise)
+
+
+@sensitive_post_parameters("password")
+@require_http_methods(["GET", "HEAD", "POST"])
+@login_not_required
+def log_in(request: HttpRequest) -> HttpResponse:
+    """The log-in page. What was wrong is not told: neither whether the address exists nor which part failed."""
+    target = _safe_next(request, settings.LOGIN_REDIRECT_URL)
+    if request.user.is_authenticated:
+        return _see_other(target)
+    form = LogInForm(request, data=request.POST if request.method == "POST" else None)
+    if request.method == "POST" and form.is_valid():
+        login(request, form.get_user())
+        return _see_other(target)
+    return render(
+        request,
+        "registration/login.html",
+        _log_in_context(request, form),
+        status=422 if form.is_bound else 200,
+    )
+
+
+def _log_in_context(request: HttpRequest, form: LogInForm) -> dict[str, Any]:
+    return {
+        "form": form,
+        "next": _safe_next(request, settings.LOGIN_REDIRECT_URL),
+        "admins": [person.name for person in selectors.people_with(Right.MANAGE_KEYS)],
+    }
+
+
+def locked_out(
+    request: HttpRequest,
+    original_response: HttpResponse | None = None,
+    credentials: dict[str, Any] | None = None,
+) -> HttpResponse:
+    """What django-axes answers with after too many failed tries; every further try starts the wait again."""
+    wait = get_cool_off(request)
+    context = _log_in_context(request, LogInForm(request))
+    context["locked_until"] = timezone.now() + wait
+    response = render(request, "registration/login.html", context, status=429)
+    response.headers["Retry-After"] = str(int(wait.total_seconds()))
+    return response
+
+
+@require_POST
+def log_out(request: HttpRequest) -> HttpResponse:
+    logout(request)
+    return _see_other(resolve_url(settings.LOGOUT_REDIRECT_URL))
+
+
+@require_POST
+@login_not_required
+def theme(request: HttpRequest) -> HttpResponse:
+    """Keep light or dark in a cookie for a year; anything else follows the system again."""
+    response = _see_other(_safe_next(request, "/"))
+    wanted = request.POST.get("theme", "")
+    if wanted in THEMES:
+        response.set_cookie(
+            "theme", wanted, max_age=YEAR_S, samesite="Lax", httponly=True, secure=request.is_secure()
+        )
+    else:
+        response.delete_cookie("theme", samesite="Lax")
+    return response
+
+
+@require_safe
+@require_right(Right.VIEW_ACTIVITY)
+@vary_on_headers("HX-Request")
+def activity(request: HtmxHttpRequest) -> HttpResponse:
+    """The audit log, newest first."""
+    wanted = ActivityFilterForm(request.GET).wanted()
+    entries = selectors.list_activity(
+        search=wanted.search, action=wanted.action, before_id=wanted.before, limit=PAGE
+    )
+    has_older, entries = len(entries) > PAGE, entries[:PAGE]
+    is_region = wants_partial(request)
+    context = {
+        "wanted": wanted,
+        "entries": entries,
+        "shown": f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'} on this page",
+        "areas": [
+            {"label": label, "url": wanted.address(action=prefix)}
+            for prefix, label in selectors.AREAS.items()
+        ],
+        "area": selectors.AREAS.get(wanted.action, wanted.action),
+        "without_area": wanted.address(action=""),
+        "clear": "?" if wanted.search or wanted.action else "",
+        "hidden": [("action", wanted.action)] if wanted.action else [],
+        "newest": wanted.address() if wanted.before else "",
+        "older": wanted.address(before=entries[-1].id) if has_older else "",
+        "is_region": is_region,
+    }
+    name = "people/partials/activity_entries.html" if is_region else "people/activity.html"
+    return render(request, name, context)
+
+
+@require_safe
+def help_page(request: HttpRequest) -> HttpResponse:
+    """How the app works, its words, its keys, and whom to ask."""
+    who = {
+        "spenders": selectors.who_can(Right.SPEND),
+        "key_admins": selectors.who_can(Right.MANAGE_KEYS),
+        "approvers": selectors.who_can(Right.APPROVE),
+    }
+    return render(request, "people/help.html", who)

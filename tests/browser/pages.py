@@ -1,0 +1,54 @@
+"""Every page of the demo, by name and role: what is photographed and what is searched for violations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.browser.desk import Desk
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One page as one role sees it. `role` "" is nobody."""
+
+    name: str
+    path: str
+    role: str = "Operator"
+    status: int = 200
+
+
+def pages_of(desk: Desk) -> list[Shot]:
+    """The pages of the seeded demo; numbers of jobs come from its database."""
+    finished = desk.query(
+        "SELECT max(id) FROM enrichment_enrichmentjob WHERE state = 'completed' AND mode = 'bulk'"
+    )[0][0]
+    search = desk.query(
+        "SELECT max(id) FROM enrichment_enrichmentjob WHERE state = 'completed' AND operation = 'email-search' AND mode = 'bulk'"
+    )[0][0]
+    draft = desk.query("SELECT max(id) FROM enrichment_enrichmentjob WHERE state = 'draft'")[0][0]
+    return [
+        Shot("login", "/login/", ""),
+        Shot("overview", "/"),
+        Shot("jobs", "/jobs/", "Manager"),
+        Shot("jobs-no-match", "/jobs/?search=nothing-like-this"),
+        Shot("job-new", "/jobs/new/"),
+        Shot("job-upload", "/jobs/new/email-search/"),
+        Shot("job-review", f"/jobs/{draft}/review/"),
+        Shot("job-finished", f"/jobs/{search}/"),
+        Shot("job-finished-verify", f"/jobs/{finished}/", "Manager"),
+        Shot("job-filtered", f"/jobs/{search}/?state=found&row=1"),
+        Shot("job-receipt", f"/jobs/{search}/rows/1/"),
+        Shot("lookup-search", "/lookup/email-search/"),
+        Shot("lookup-verify", "/lookup/email-verification/"),
+        Shot("keys", "/keys/", "Key admin"),
+        Shot("keys-viewer", "/keys/", "Viewer"),
+        Shot("key", "/keys/sandbox_list_building_revops/", "Key admin"),
+        Shot("key-draft", "/keys/prod_webinar_import_growth/", "Key admin"),
+        Shot("key-new", "/keys/new/", "Key admin"),
+        Shot("key-edit", "/keys/prod_crm_sync_revops/edit/", "Key admin"),
+        Shot("activity", "/activity/", "Manager"),
+        Shot("help", "/help/"),
+        Shot("styleguide", "/styleguide/", "Manager"),
+        Shot("forbidden", "/activity/", "Operator", 403),
+        Shot("not-found", "/jobs/999999/", "Operator", 404),
+    ]

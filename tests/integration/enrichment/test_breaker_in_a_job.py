@@ -1,0 +1,37 @@
+"""A job whose account's paid calls stop getting clear answers."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from enrichment.choices import JobState
+from keys.models import Breaker
+from tests.fakes.engine import Engine, assert_paid_once, story
+
+
+def test_after_five_unclear_answers_nothing_paid_is_sent_until_a_try_is_clear(
+    engine: Engine, settings: Any
+) -> None:
+    settings.BATCH_ROWS, settings.BATCHES_IN_FLIGHT = 1, 20
+    settings.BREAKER_FIRST_S, settings.BREAKER_MOST_S = 1.5, 3.0
+    engine.fault("/bulk-search", "status", status=500, accept=True, times=5)
+    job = engine.start(8)
+
+    until = time.monotonic() + 10
+    while engine.sent() < 5:
+        engine.step(job)
+        assert time.monotonic() < until, story(job)
+    open_until = time.monotonic() + 1.0
+    while time.monotonic() < open_until:
+        engine.step(job)
+    assert engine.sent() == 5  # not one while it is open, though rows wait
+    assert job.rows_waiting == 3
+
+    engine.run(job)
+
+    assert job.state == JobState.COMPLETED
+    assert (job.rows_answered, job.rows_uncertain) == (8, 0), story(job)  # what had arrived was found
+    assert engine.sent() == 8
+    assert_paid_once(engine.sandbox, times=len(engine.sandbox.charges()))
+    assert Breaker.objects.get().unclear == 0

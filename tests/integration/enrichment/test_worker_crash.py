@@ -1,0 +1,95 @@
+"""Real worker processes: absent, killed at the worst moment, two at once."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.installation import Installation, run_installation
+from tests.fakes.sandbox_process import SECRET, SandboxProcess, run_sandbox
+
+pytestmark = [pytest.mark.worker, pytest.mark.timeout(240)]
+
+FACTOR = 20
+START = """
+import io
+from enrichment.services import submission
+from keys.models import KeyRecord
+from people.audit import Actor
+from people.models import User
+
+actor = Actor(User.objects.get())
+rows = "".join(f"Ann{n};Lee{n};firm{n}.example\\r\\n" for n in range(900))
+job = submission.draft_from_upload(
+    actor, operation="email-search", stream=io.BytesIO(("First name;Last name;Website\\r\\n" + rows).encode()), file_name="l.csv"
+)
+order = submission.StartOrder(key=KeyRecord.objects.get(), purpose="crash", freshness_days=90, token=job.start_token)
+submission.start_job(actor, job.id, order)
+"""
+
+
+@pytest.fixture
+def own_sandbox(tmp_path: Path) -> Iterator[SandboxProcess]:
+    folder = tmp_path / "sandbox"
+    folder.mkdir()
+    with run_sandbox(folder, "--speed", str(FACTOR)) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def installation(tmp_path: Path, own_sandbox: SandboxProcess) -> Iterator[Installation]:
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    with run_installation(folder, base_url=f"{own_sandbox.url}/api", secret=SECRET, factor=FACTOR) as running:
+        yield running
+
+
+def must(done: object, *, timeout_s: float = 90) -> None:
+    """Wait until `done()` is true."""
+    assert callable(done)
+    until = time.monotonic() + timeout_s
+    while not done():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def has_state(installation: Installation, state: str) -> Callable[[], bool]:
+    return lambda: installation.query("SELECT state FROM enrichment_enrichmentjob") == [(state,)]
+
+
+def test_job_survives_the_death_of_its_worker_with_a_charged_unanswered_submit(
+    installation: Installation, own_sandbox: SandboxProcess
+) -> None:
+    installation.make_person_and_key()
+    own_sandbox.order("/control/faults", {"route": "/bulk-search", "kind": "hang_after_accept", "times": 1})
+    started = installation.manage("shell", "-v0", "--no-imports", "-c", START)
+    assert started.returncode == 0, started.stderr
+
+    time.sleep(2)
+    assert has_state(installation, "queued")()
+    installation.start_scheduler()
+    worker = installation.start_worker()
+    must(lambda: own_sandbox.state()["files"])
+    # The other pool process may be at the second batch already; the fault holds the first.
+    assert ("sending",) in installation.query("SELECT state FROM enrichment_batch")
+    installation.kill(worker)
+    installation.start_worker()
+    installation.start_worker()
+    must(has_state(installation, "completed"))
+
+    (counts,) = installation.query(
+        "SELECT rows_total, rows_found + rows_not_found, rows_uncertain, rows_waiting + rows_in_flight FROM enrichment_enrichmentjob"
+    )
+    assert counts == (900, 900, 0, 0)
+    charges = own_sandbox.charges()
+    assert max(Counter(str(row["input"]) for row in charges).values()) == 1
+    assert len(charges) == installation.query("SELECT rows_found FROM enrichment_enrichmentjob")[0][0]
+    assert len(own_sandbox.state()["files"]) == 2
+    requests = own_sandbox.state()["requests"]
+    assert sum(counted["429"] for counted in requests.values()) == 0
+    assert own_sandbox.state()["accounts"]["user-one"]["secret_received"]
+    assert installation.files_with(SECRET) == []

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from enrichment.services import send_path
+from keys import gate, ledger
+from keys.choices import Outcome
+from keys.models import Call, KeyRecord
+from keys.secrets import SecretError
+from tests import factories
+from tests.fakes.engine import Engine
+
+CANARY = "canary-secret-of-the-gate-99"
+
+
+@pytest.fixture
+def key(db: None, settings: Any, monkeypatch: pytest.MonkeyPatch) -> KeyRecord:
+    """A key whose secret this process can read, as a worker."""
+    settings.PROCESS_ROLE = "worker"
+    monkeypatch.setenv("ICYPEAS_KEY_GATE", CANARY)
+    return factories.make_key(secret_ref="env:ICYPEAS_KEY_GATE")
+
+
+def errand(key: KeyRecord, **changes: Any) -> gate.Errand:
+    usual = {
+        "key_id": key.id,
+        "environment": key.environment,
+        "scope": "email-search:bulk",
+        "route": "bulk-search",
+        "interval_s": 0.001,
+        "job": 12,
+        "job_text": "Spring list",
+        "person": "Ira Quist",
+        "operation": "email-search",
+        "rows": 40,
+    }
+    return gate.Errand(**{**usual, **changes})
+
+
+def admit(key: KeyRecord, **changes: Any) -> gate.Permit:
+    return gate.admit(errand(key, **changes), max_wait_s=1)
+
+
+def test_permit_carries_the_secret_unseen(key: KeyRecord) -> None:
+    permit = admit(key)
+
+    assert permit.resolved.secret.reveal() == CANARY
+    assert CANARY not in repr(permit) + str(permit) + repr(vars(permit))
+    assert len(permit.fingerprint) == 12
+
+
+def test_recorded_call_says_who_when_and_what_for(key: KeyRecord, settings: Any) -> None:
+    settings.WORKER_NAME = "worker-3"
+    permit = admit(key)
+
+    gate.record(permit, Outcome.OK, status=200, duration_ms=15)
+
+    call = Call.objects.get()
+    assert (call.key, call.account, call.fingerprint) == (key, key.account, permit.fingerprint)
+    assert (call.outcome, call.status, call.rows, call.worker) == ("ok", 200, 40, "worker-3")
+    assert (call.job, call.job_text, call.person) == (12, "Spring list", "Ira Quist")
+    key.refresh_from_db()
+    assert (key.last_used_job, key.last_used_by, key.last_used_rows) == (12, "Ira Quist", 40)
+    assert key.last_used_at is not None
+
+
+def test_last_use_is_written_at_most_once_a_minute_unless_something_changed(key: KeyRecord) -> None:
+    gate.record(admit(key), Outcome.OK)
+    key.refresh_from_db()
+    first = key.last_used_at
+
+    gate.record(admit(key, rows=1), Outcome.OK)
+    key.refresh_from_db()
+    assert key.last_used_at == first
+
+    gate.record(admit(key), Outcome.VENDOR_401)
+    key.refresh_from_db()
+    assert key.last_used_outcome == "vendor_401"
+    assert key.last_used_at > first
+
+
+REFUSALS = [
+    ({"state": "draft"}, {}, "policy_state", "is draft, so it lets nothing out"),
+    ({"state": "quarantined"}, {}, "policy_state", "is quarantined"),
+    ({"expires_at": "yesterday"}, {}, "policy_state", "expired on"),
+    ({}, {"environment": "prod"}, "policy_environment", "belongs to sandbox, and this is prod work"),
+    ({"scopes": ["email-search:single"]}, {}, "policy_scope", "does not have the scope email-search:bulk"),
+    ({"secret_ref": "env:ICYPEAS_KEY_NOWHERE"}, {}, "secret_missing", "has no ICYPEAS_KEY_NOWHERE"),
+    ({"secret_ref": "env:DATABASE_URL"}, {}, "secret_missing", "only variables that begin with ICYPEAS_"),
+]
+
+
+@pytest.mark.parametrize(
+    ("record", "asked", "outcome", "sentence"), REFUSALS, ids=[f"{r[2]} {n}" for n, r in enumerate(REFUSALS)]
+)
+def test_refusal_is_recorded_and_explained(
+    key: KeyRecord, record: dict[str, Any], asked: dict[str, Any], outcome: str, sentence: str
+) -> None:
+    if record.get("expires_at"):
+        record = {"expires_at": timezone.localdate() - timedelta(days=1)}
+    KeyRecord.objects.filter(id=key.id).update(**record)
+
+    with pytest.raises(gate.GateRefusedError, match=sentence) as told:
+        admit(key, **asked)
+
+    assert told.value.outcome == outcome
+    call = Call.objects.get()
+    assert (call.outcome, call.status, call.fingerprint, call.rows) == (outcome, None, "", 40)
+    key.refresh_from_db()
+    assert key.last_used_at is None  # nothing was called
+
+
+def test_refusal_names_who_can_help(key: KeyRecord) -> None:
+    factories.make_user(name="Kim Admin", role="key_admin")
+    KeyRecord.objects.filter(id=key.id).update(scopes=[])
+
+    with pytest.raises(gate.GateRefusedError, match="Kim Admin can grant it"):
+        admit(key)
+
+
+def test_first_reason_in_the_order_of_the_gate_is_the_one_that_is_told(key: KeyRecord) -> None:
+    KeyRecord.objects.filter(id=key.id).update(
+        state="revoked", scopes=[], secret_ref="env:ICYPEAS_KEY_NOWHERE"
+    )
+
+    with pytest.raises(gate.GateRefusedError) as told:
+        admit(key, environment="prod")
+
+    assert told.value.outcome == "policy_state"
+
+
+def test_key_above_its_cap_lets_nothing_out_but_free_calls(key: KeyRecord) -> None:
+    ledger.reserve(key=key, operation="email-search", job=12, credits=Decimal(20))
+    KeyRecord.objects.filter(id=key.id).update(daily_cap=Decimal(10))
+
+    with pytest.raises(gate.GateRefusedError, match="daily cap") as told:
+        admit(key)
+    assert told.value.outcome == "policy_budget"
+    assert admit(key, scope=gate.ACCOUNT_READ, route="files-read").key == key
+
+
+def test_free_calls_need_no_scope_of_their_own(key: KeyRecord) -> None:
+    KeyRecord.objects.filter(id=key.id).update(scopes=[])
+
+    assert admit(key, scope=gate.ACCOUNT_READ, route="files-read")
+
+
+def test_probe_is_let_out_in_every_state_and_marked(key: KeyRecord) -> None:
+    KeyRecord.objects.filter(id=key.id).update(state="revoked")
+
+    gate.record(admit(key, scope=gate.ACCOUNT_READ, is_probe=True), Outcome.VENDOR_401)
+
+    assert Call.objects.get().is_probe
+
+
+def test_sandbox_key_never_goes_to_the_real_address(key: KeyRecord, settings: Any) -> None:
+    settings.ICYPEAS_IS_REAL = True
+
+    with pytest.raises(gate.GateRefusedError, match="sandbox secrets never go there"):
+        admit(key)
+    with pytest.raises(gate.GateRefusedError):
+        admit(key, is_probe=True)
+
+
+def test_worker_refuses_an_environment_that_it_does_not_serve(key: KeyRecord, settings: Any) -> None:
+    settings.ENVIRONMENTS = ["prod"]
+
+    with pytest.raises(gate.GateRefusedError, match="This worker serves prod and not sandbox"):
+        admit(key)
+
+
+def test_key_of_one_realm_on_an_account_of_the_other_is_refused(key: KeyRecord) -> None:
+    KeyRecord.objects.filter(id=key.id).update(account=factories.make_account(realm="live"))
+
+    with pytest.raises(gate.GateRefusedError, match="sandbox key on the live account"):
+        admit(key)
+
+
+@pytest.mark.parametrize("role", ["web", "scheduler", "cli"])
+def test_process_that_is_no_worker_gets_no_secret(key: KeyRecord, settings: Any, role: str) -> None:
+    settings.PROCESS_ROLE = role
+
+    with pytest.raises(gate.GateRefusedError, match="Only workers read secrets") as told:
+        admit(key)
+
+    assert told.value.outcome == "secret_missing"
+    assert isinstance(told.value.__context__, SecretError)
+
+
+def test_refused_call_takes_no_slot_of_the_limiter(key: KeyRecord) -> None:
+    KeyRecord.objects.filter(id=key.id).update(scopes=[])
+    with pytest.raises(gate.GateRefusedError):
+        admit(key, interval_s=100)
+    KeyRecord.objects.filter(id=key.id).update(scopes=["email-search:bulk"])
+
+    assert admit(key, interval_s=100)
+
+
+def test_refusal_sends_no_request_at_all(engine: Engine) -> None:
+    KeyRecord.objects.filter(id=engine.key.id).update(state="revoked")
+    engine.key.refresh_from_db()
+
+    with pytest.raises(gate.GateRefusedError):
+        send_path.read_balance(engine.key)
+
+    assert engine.sandbox.state()["requests"] == {}

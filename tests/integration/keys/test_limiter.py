@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from django.db import connection
+
+from keys import limiter
+from keys.models import Account, RateSlot
+from tests import factories
+
+
+def take(
+    account: Account, *, route: str = "bulk-search", interval_s: float = 1.0, max_wait_s: float = 60
+) -> float:
+    return limiter.take_slot(account_id=account.id, route=route, interval_s=interval_s, max_wait_s=max_wait_s)
+
+
+@pytest.mark.django_db
+def test_first_call_goes_at_once_and_the_next_waits_its_distance() -> None:
+    account = factories.make_account()
+
+    waits = [take(account) for _ in range(3)]
+
+    assert waits[0] == 0
+    assert waits[1] == pytest.approx(1, abs=0.2)
+    assert waits[2] == pytest.approx(2, abs=0.2)
+
+
+@pytest.mark.django_db
+def test_no_burst_is_saved_up_while_nobody_calls() -> None:
+    account = factories.make_account()
+    take(account, interval_s=0.05)
+    time.sleep(0.3)
+
+    waits = [take(account, interval_s=0.05) for _ in range(3)]
+
+    assert waits[0] == 0
+    assert waits[2] > 0.05
+
+
+@pytest.mark.django_db
+def test_routes_and_accounts_have_slots_of_their_own() -> None:
+    account, other = factories.make_account(), factories.make_account()
+    take(account)
+
+    assert take(account, route="files-read") == 0
+    assert take(other) == 0
+
+
+@pytest.mark.django_db
+def test_far_slot_is_not_taken() -> None:
+    account = factories.make_account()
+    take(account, interval_s=10)
+
+    with pytest.raises(limiter.BusyError) as told:
+        take(account, max_wait_s=3)
+
+    assert told.value.wait_s == pytest.approx(10, abs=0.5)
+    assert take(account, max_wait_s=60) == pytest.approx(10, abs=0.5)
+
+
+@pytest.mark.django_db
+def test_route_that_was_held_back_is_free_for_nobody_until_then() -> None:
+    account = factories.make_account()
+    take(account, interval_s=0.001)
+    take(account, route="files-read", interval_s=0.001)
+
+    limiter.hold_back(account_id=account.id, route="bulk-search", seconds=5)
+
+    assert take(account) == pytest.approx(5, abs=0.3)
+    assert take(account, route="files-read") < 1
+
+
+@pytest.mark.django_db
+def test_holding_back_never_brings_a_slot_nearer() -> None:
+    account = factories.make_account()
+    take(account, interval_s=30)
+
+    limiter.hold_back(account_id=account.id, route="bulk-search", seconds=5)
+
+    assert take(account) == pytest.approx(30, abs=0.5)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_calls_of_several_processes_never_come_closer_than_the_distance() -> None:
+    account = factories.make_account()
+    take(account, interval_s=0.02)  # the slot is there, so that all start alike
+    moments: list[float] = []
+
+    def work() -> None:
+        try:
+            for _ in range(8):
+                wait_s = take(account, interval_s=0.02)
+                moments.append(time.time() + wait_s)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    assert len(moments) == 32
+    assert max(moments) - min(moments) > 31 * 0.02 * 0.9
+    assert RateSlot.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_first_calls_at_the_same_instant_share_one_slot() -> None:
+    account = factories.make_account()
+    barrier, waits = threading.Barrier(4), list[float]()
+
+    def work() -> None:
+        try:
+            barrier.wait(10)
+            waits.append(take(account, interval_s=1.0))
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    assert RateSlot.objects.count() == 1
+    assert [round(wait) for wait in sorted(waits)] == [0, 1, 2, 3]

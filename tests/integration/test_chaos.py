@@ -1,0 +1,59 @@
+"""The short lanes of the crash test, on the services that this run uses. Long ones are run by hand: `make chaos`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = [pytest.mark.worker, pytest.mark.timeout(170)]
+
+
+def chaos(*arguments: str) -> tuple[int, dict[str, Any], str]:
+    """Exit status, figures and what was said."""
+    command = [sys.executable, "manage.py", "chaos", "--json", "--timeout", "120", *arguments]
+    if os.environ.get("TEST_DATABASE_URL"):
+        command += ["--database-url", os.environ["TEST_DATABASE_URL"]]
+    if os.environ.get("TEST_REDIS_URL"):
+        command += ["--broker-url", os.environ["TEST_REDIS_URL"].rsplit("/", 1)[0] + "/8"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TEST_")}
+    environment["DJANGO_SETTINGS_MODULE"] = "config.settings.local"
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr
+
+
+def test_killed_processes_and_an_emptied_broker_lose_nothing_and_pay_nothing_twice() -> None:
+    status, figures, said = chaos(
+        "--rows", "1000", "--kills", "8", "--every", "0.6", "--empty-broker", "--seed", "3"
+    )
+
+    assert status == 0, said
+    assert figures["job"] == "completed"
+    assert figures["kills"] >= 3, said  # a quick machine is done before all eight
+    assert figures["broker emptied"] == 3
+    assert figures["spoiled answers"] > 0
+    assert figures["lost"] == figures["unexpected"] == figures["duplicated"] == []
+    assert figures["HTTP 429"] == 0
+
+
+def test_an_engine_that_sends_again_after_doubt_pays_twice() -> None:
+    status, figures, said = chaos(
+        "--rows", "600", "--kills", "2", "--pauses", "0", "--without-lookup", "--seed", "2"
+    )
+
+    assert status == 0, said
+    assert figures["duplicated"], "the crash test did not notice what it is there for"
+
+
+def test_wrong_figures_are_refused() -> None:
+    status, figures, said = chaos("--rows", "0")
+
+    assert (status, figures) == (2, {})
+    assert "--rows must be 1 or more" in said

@@ -1,0 +1,166 @@
+from decimal import Decimal
+
+import pytest
+
+from enrichment import operations
+from enrichment.operations.base import Checked, Skipped, digest
+
+SEARCH = operations.get("email-search")
+VERIFICATION = operations.get("email-verification")
+
+
+def codes(checked):
+    assert isinstance(checked, Checked)
+    return [warning.code for warning in checked.warnings]
+
+
+def test_get_lists_the_operations_when_the_name_is_unknown():
+    with pytest.raises(operations.UnknownOperationError, match="email-search, email-verification"):
+        operations.get("email-serch")
+
+
+def test_operations_know_price_and_scope():
+    assert (SEARCH.price, SEARCH.charged_when_empty, SEARCH.scope("bulk")) == (
+        Decimal(1),
+        False,
+        "email-search:bulk",
+    )
+    assert (VERIFICATION.price, VERIFICATION.charged_when_empty) == (Decimal("0.1"), True)
+
+
+@pytest.mark.parametrize("operation", operations.OPERATIONS.values(), ids=lambda operation: operation.name)
+def test_operations_need_only_fields_that_they_have(operation):
+    names = {field.name for field in operation.fields}
+
+    assert operation.needs
+    assert {name for group in operation.needs for name in group} <= names
+    assert {field.name for field in operation.fields if field.is_required} <= names
+
+
+def test_search_asks_for_the_domain_when_there_is_a_company_too():
+    checked = SEARCH.check(
+        {
+            "first_name": " Amélie ",
+            "last_name": "Roux",
+            "domain": "https://www.Loxwell.example/",
+            "company": "Loxwell",
+        }
+    )
+
+    assert checked == Checked({"first_name": "Amélie", "last_name": "Roux", "company": "loxwell.example"})
+
+
+def test_search_asks_for_the_company_when_there_is_no_domain():
+    checked = SEARCH.check({"last_name": "Roux", "domain": "-", "company": "Loxwell  SAS"})
+
+    assert checked == Checked({"first_name": "", "last_name": "Roux", "company": "Loxwell SAS"})
+
+
+@pytest.mark.parametrize(
+    ("fields", "first_name", "last_name"),
+    [
+        ({"full_name": "Amélie Roux"}, "Amélie", "Roux"),
+        ({"full_name": "Roux, Amélie"}, "Amélie", "Roux"),
+        ({"full_name": "Dr. Anna van den Berg"}, "Anna", "van den Berg"),
+        ({"full_name": "Cher"}, "Cher", ""),
+        ({"full_name": "Dr."}, "", "Dr."),
+        ({"first_name": "Anna", "full_name": "Anna Roux"}, "Anna", "Roux"),
+        ({"first_name": "A.", "last_name": "R.", "full_name": "Anna Roux"}, "A.", "R."),
+    ],
+)
+def test_search_divides_the_full_name_when_a_part_is_missing(fields, first_name, last_name):
+    checked = SEARCH.check({**fields, "company": "Loxwell"})
+
+    assert isinstance(checked, Checked)
+    assert (checked.inputs["first_name"], checked.inputs["last_name"]) == (first_name, last_name)
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "words"),
+    [
+        ({}, "no_name", "neither a first nor a last name"),
+        (
+            {"first_name": " ", "last_name": "-", "company": "Loxwell"},
+            "no_name",
+            "neither a first nor a last name",
+        ),
+        ({"first_name": "Anna"}, "no_company", "neither a company nor a domain"),
+    ],
+)
+def test_search_skips_a_row_that_cannot_be_asked(fields, code, words):
+    skipped = SEARCH.check(fields)
+
+    assert isinstance(skipped, Skipped)
+    assert skipped.code == code
+    assert words in skipped.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"first_name": "Anna", "domain": "gmail.com"}, "free_mail_domain"),
+        ({"first_name": "Anna", "domain": "https://de.linkedin.com/company/loxwell"}, "link_page"),
+        ({"first_name": "Anna", "domain": "Loxwell SAS"}, "unreadable_domain"),
+        ({"first_name": "Lindqvist", "last_name": "Sofia", "company": "Loxwell"}, "swapped_names"),
+        ({"first_name": "First name", "last_name": "SURNAME", "company": "Company"}, "header_repeated"),
+        ({"first_name": "Anna", "last_name": "Roux", "company": "n/a"}, "placeholder"),
+    ],
+)
+def test_search_asks_an_odd_row_and_says_what_is_odd(fields, code):
+    assert codes(SEARCH.check(fields)) == [code]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"first_name": "Sofia", "last_name": "Lindqvist", "company": "Loxwell"},
+        {"first_name": "Anna", "last_name": "Maria", "company": "Loxwell"},
+        {"first_name": "Jean", "last_name": "Martin", "domain": "gmail.example"},
+        {"first_name": "Company", "company": "Loxwell"},
+    ],
+)
+def test_search_finds_nothing_odd_in_an_ordinary_row(fields):
+    assert codes(SEARCH.check(fields)) == []
+
+
+def test_search_uses_the_company_when_the_domain_cannot_be_read():
+    checked = SEARCH.check({"first_name": "Anna", "domain": "see website", "company": "Loxwell"})
+
+    assert isinstance(checked, Checked)
+    assert checked.inputs["company"] == "Loxwell"
+
+
+def test_search_makes_one_question_of_several_spellings():
+    spellings = [
+        {"first_name": "Amélie", "last_name": "Roux", "domain": "loxwell.example"},
+        {"first_name": "AMÉLIE", "last_name": "roux\u200b", "domain": "http://www.Loxwell.example/team"},
+        {"full_name": "Roux, Ame\u0301lie", "domain": "info@loxwell.example"},
+    ]
+
+    checked = [SEARCH.check(fields) for fields in spellings]
+
+    assert len({digest(row.inputs) for row in checked if isinstance(row, Checked)}) == 1
+    assert not any(isinstance(row, Skipped) for row in checked)
+
+
+def test_verification_asks_for_the_bare_address():
+    assert VERIFICATION.check({"email": "Anna <ANNA@Loxwell.example>"}) == Checked(
+        {"email": "anna@loxwell.example"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "code", "words"),
+    [
+        (None, "no_email", "no email address"),
+        (" - ", "no_email", "no email address"),
+        ("Email", "bad_email", "It has no @-sign."),
+        ("anna@loxwell", "bad_email", "cannot be an email address. The part after the @-sign"),
+    ],
+)
+def test_verification_skips_what_cannot_be_an_address(address, code, words):
+    skipped = VERIFICATION.check({} if address is None else {"email": address})
+
+    assert isinstance(skipped, Skipped)
+    assert skipped.code == code
+    assert words in skipped.text

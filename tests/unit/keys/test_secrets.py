@@ -1,0 +1,237 @@
+"""References, sources, cleaning, fingerprints, and the wrapper that shows nothing."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keys.secrets import Secret, SecretError, SecretMissingError, base, check_reference, resolve
+
+PLANTED = "planted-9f2c-secret"
+
+
+@pytest.fixture
+def worker(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process that may resolve, with a pepper of its own."""
+    settings.PROCESS_ROLE = "worker"
+    monkeypatch.setenv("FINGERPRINT_PEPPER", "pepper of this test")
+    base._pepper.cache_clear()
+    yield
+    base._pepper.cache_clear()
+
+
+def test_environment_variable_resolves_in_a_worker(worker: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ICYPEAS_KEY_PROD_CRM", PLANTED)
+
+    resolved = resolve("env:ICYPEAS_KEY_PROD_CRM")
+
+    assert resolved.secret.reveal() == PLANTED
+    assert resolved.warnings == ()
+
+
+def test_variable_with_file_resolves_from_the_file(
+    worker: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "mounted").write_text(PLANTED + "\n")
+    monkeypatch.setenv("ICYPEAS_KEY_PROD_CRM_FILE", str(tmp_path / "mounted"))
+
+    resolved = resolve("env:ICYPEAS_KEY_PROD_CRM")
+
+    assert (resolved.secret.reveal(), resolved.warnings) == (PLANTED, ())
+
+
+def test_variable_and_its_file_are_refused_together(
+    worker: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ICYPEAS_API_KEY", PLANTED)
+    monkeypatch.setenv("ICYPEAS_API_KEY_FILE", str(tmp_path / "other"))
+
+    with pytest.raises(SecretMissingError, match="both set") as caught:
+        resolve("env:ICYPEAS_API_KEY")
+
+    assert PLANTED not in str(caught.value)
+
+
+def test_value_that_looks_like_a_reference_to_another_variable_is_a_value(
+    worker: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ICYPEAS_API_KEY", "$DATABASE_URL")
+
+    assert resolve("env:ICYPEAS_API_KEY").secret.reveal() == "$DATABASE_URL"
+
+
+def test_mounted_file_resolves_under_the_folder_of_secrets(
+    worker: None, settings: Any, tmp_path: Path
+) -> None:
+    settings.SECRETS_DIR = tmp_path
+    (tmp_path / "crm").mkdir()
+    (tmp_path / "crm" / "key").write_text(PLANTED)
+    (tmp_path / "crm" / "key").chmod(0o400)
+
+    assert resolve("file:crm/key").secret.reveal() == PLANTED
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602])
+def test_file_that_others_can_change_is_refused(
+    worker: None, settings: Any, tmp_path: Path, mode: int
+) -> None:
+    settings.SECRETS_DIR = tmp_path
+    (tmp_path / "key").write_text(PLANTED)
+    (tmp_path / "key").chmod(mode)
+
+    with pytest.raises(SecretError, match="can be changed by others"):
+        resolve("file:key")
+
+
+def test_file_that_others_can_read_is_refused_in_strict_mode_only(
+    worker: None, settings: Any, tmp_path: Path
+) -> None:
+    settings.SECRETS_DIR = tmp_path
+    (tmp_path / "key").write_text(PLANTED)
+    (tmp_path / "key").chmod(0o444)
+    assert resolve("file:key").secret.reveal() == PLANTED
+
+    settings.STRICT_SECRET_FILES = True
+
+    with pytest.raises(SecretError, match="can be read by others"):
+        resolve("file:key")
+
+
+@pytest.mark.parametrize("reference", ["env:ICYPEAS_KEY_NOT_THERE", "file:not-there"])
+def test_place_that_holds_nothing_is_missing(worker: None, reference: str) -> None:
+    with pytest.raises(SecretMissingError):
+        resolve(reference)
+
+
+def test_place_that_holds_only_space_is_missing(worker: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ICYPEAS_API_KEY", "  \n")
+
+    with pytest.raises(SecretMissingError, match="empty"):
+        resolve("env:ICYPEAS_API_KEY")
+
+
+@pytest.mark.parametrize("role", ["web", "scheduler", "cli"])
+def test_process_that_is_no_worker_resolves_nothing(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    settings.PROCESS_ROLE = role
+    monkeypatch.setattr(base, "_acts_as_worker", False)
+    monkeypatch.setenv("ICYPEAS_API_KEY", PLANTED)
+
+    with pytest.raises(SecretError, match="Only workers read secrets"):
+        resolve("env:ICYPEAS_API_KEY")
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "env:DATABASE_URL",
+        "env:SECRET_KEY",
+        "env:PATH",
+        "env:icypeas_api_key",
+        "env:ICYPEAS_",
+        "env:ICYPEAS_KEY_A\n",
+        "env:",
+        "file:",
+        "file:.",
+        "file:../outside",
+        "file:/etc/passwd",
+        "file:a/../../outside",
+        "file:a\x00b",
+        "vault:secret/icypeas",
+        "",
+        "env",
+        PLANTED,
+        f"env:{PLANTED}",
+        f"file:{PLANTED}+/==",
+    ],
+)
+def test_reference_to_another_place_is_refused_without_repeating_it(reference: str) -> None:
+    with pytest.raises(SecretError) as caught:
+        check_reference(reference)
+
+    assert PLANTED not in str(caught.value)
+
+
+def test_link_out_of_the_folder_of_secrets_is_refused(worker: None, settings: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    (tmp_path / "elsewhere").write_text("not a provider secret")
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    settings.SECRETS_DIR = folder
+
+    with pytest.raises(SecretError, match="refused"):
+        resolve("file:link")
+
+
+@pytest.mark.parametrize(
+    ("raw", "cleaned", "said"),
+    [
+        ("key", "key", []),
+        ("key\n", "key", []),
+        ("key\r\n", "key", []),
+        (" key", "key", ["Spaces"]),
+        ('"key"', "key", ["Quotes"]),
+        ("'key'", "key", ["Quotes"]),
+        ("Bearer key", "key", ["Bearer"]),
+        ("bearer  key\n", "key", ["Bearer"]),
+        ('"Bearer key"', "key", ["Quotes", "Bearer"]),
+    ],
+)
+def test_secret_is_freed_from_what_people_paste_around_it(raw: str, cleaned: str, said: list[str]) -> None:
+    value, warnings = base.clean(raw)
+
+    assert value == cleaned
+    assert len(warnings) == len(said)
+    assert all(word in warning for word, warning in zip(said, warnings, strict=True))
+
+
+def test_fingerprint_is_the_same_for_the_same_secret_only(worker: None) -> None:
+    first = base.fingerprint("one")
+
+    assert first == base.fingerprint("one") != base.fingerprint("two")
+    assert len(first) == 12
+    assert set(first) <= set("0123456789abcdef")
+
+
+def test_fingerprint_depends_on_the_pepper(worker: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = base.fingerprint("one")
+    monkeypatch.setenv("FINGERPRINT_PEPPER", "another pepper")
+    base._pepper.cache_clear()
+
+    assert base.fingerprint("one") != first
+
+
+def test_pepper_is_drawn_once_and_kept_from_others(
+    worker: None, settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings.DATA_DIR = tmp_path
+    monkeypatch.delenv("FINGERPRINT_PEPPER")
+    base._pepper.cache_clear()
+
+    first = base.fingerprint("one")
+    base._pepper.cache_clear()
+
+    assert base.fingerprint("one") == first
+    assert (tmp_path / "worker" / "pepper").stat().st_mode & 0o777 == 0o600
+
+
+def test_secret_shows_itself_in_no_text(worker: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ICYPEAS_API_KEY", PLANTED)
+    resolved = resolve("env:ICYPEAS_API_KEY")
+
+    texts = [repr(resolved), str(resolved), f"{resolved.secret}", f"{resolved.secret!r}", str([resolved])]
+
+    assert not [text for text in texts if PLANTED in text]
+
+
+def test_secret_is_not_serialised() -> None:
+    with pytest.raises(TypeError) as caught:
+        pickle.dumps(Secret(PLANTED))
+
+    assert PLANTED not in "".join(traceback.format_exception(caught.value))
