@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
+from playwright.sync_api import Page, expect
 
 from tests.browser.desk import Desk
 
-pytestmark = pytest.mark.browser  # it looks at the desk that the browser tests use
+pytestmark = pytest.mark.browser
 
 
 def processes_of(desk: Desk) -> dict[str, list[tuple[bytes, bytes]]]:
@@ -30,7 +33,17 @@ def processes_of(desk: Desk) -> dict[str, list[tuple[bytes, bytes]]]:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_secret_that_pays_is_with_the_worker_and_nowhere_else(desk: Desk) -> None:
+def test_secret_that_pays_is_with_the_worker_and_nowhere_else(
+    desk: Desk, page_of: Callable[..., Page]
+) -> None:
+    page = page_of("Operator")
+    page.goto("/lookup/email-search/")
+    page.get_by_label("First name").fill("Sigrid sbx-found")
+    page.get_by_label("Last name").fill("Hallberg")
+    page.get_by_label(re.compile("Domain")).fill("nordhafen.example")
+    page.keyboard.press("Enter")
+    expect(page.locator("#lookup-answer")).to_contain_text("@nordhafen.example", timeout=60_000)
+
     secret = desk.secret.encode()
     state = httpx.get(f"{desk.sandbox_url}/control/state", trust_env=False, timeout=20).json()
     assert state["accounts"]["sandbox-demo"]["secret_received"]
