@@ -29,6 +29,7 @@ class PauseReason(models.TextChoices):
     KEY = "key", "the key was refused"
     POLICY = "policy", "our own rules refused it"
     PROVIDER = "provider", "Icypeas refused in a way we do not know"
+    SAMPLE = "sample", "the sample is done"
 
 
 # With these, asking Icypeas again would only repeat the refusal: nothing is read either until a person resumes.

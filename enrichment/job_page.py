@@ -322,7 +322,7 @@ def state_words(operation: Operation) -> dict[str, str]:
 def title_of(job: EnrichmentJob, row: EnrichmentRow) -> tuple[str, str]:
     """Who or what a row is about, in its own words: main and second column."""
     operation = operations.get(job.operation)
-    told = column_mapping.apply(job.mapping, row.cells) if job.mapping else row.inputs
+    told = row.told or (column_mapping.apply(job.mapping, row.cells) if job.mapping else row.inputs)
     groups = [_spoken(group, told) for group in operation.needs]
     main, second = (*groups, "")[:2]
     return main or f"Row {row.position}", second

@@ -71,6 +71,14 @@ class EnrichmentJob(models.Model):
     mapping = models.JSONField(default=dict, blank=True, help_text="Input field → column index.")
     freshness_days = models.PositiveIntegerField(default=90)
     fresh_after = models.DateTimeField(null=True, blank=True)
+    attempt = models.PositiveIntegerField(default=1, help_text="Rises when failed rows are sent again.")
+    sample_rows = models.PositiveIntegerField(
+        default=0, help_text="So many random rows are asked before the others; 0: all at once."
+    )
+    # Set when the sample's rows have their answers, with how many were asked and how many answers are good.
+    sampled_at = models.DateTimeField(null=True, blank=True)
+    sample_asked = models.PositiveIntegerField(default=0)
+    sample_good = models.PositiveIntegerField(default=0)
     start_token = models.CharField(max_length=64, unique=True)
     price = models.DecimalField(max_digits=10, decimal_places=3, default=Decimal(0))
     charged_when_empty = models.BooleanField(default=False)
@@ -102,6 +110,11 @@ class EnrichmentJob(models.Model):
     prepared_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     heard_at = models.DateTimeField(null=True, blank=True, help_text="Last answer of Icypeas for this job.")
+    paused_at = models.DateTimeField(null=True, blank=True)
+    holds_reservation = models.BooleanField(
+        default=True,
+        help_text="False after a long pause: the waiting rows are not covered until it is resumed.",
+    )
     # Set while a wake-up is on its way or a slice is at work; old values are swept.
     dispatched_at = models.DateTimeField(null=True, blank=True)
     next_due_at = models.DateTimeField(null=True, blank=True)
@@ -134,6 +147,11 @@ class EnrichmentJob(models.Model):
     @property
     def rows_open(self) -> int:
         return self.rows_waiting + self.rows_in_flight
+
+    @property
+    def is_sampling(self) -> bool:
+        """Only the rows of the sample may be sent."""
+        return self.sample_rows > 0 and self.sampled_at is None
 
 
 class Question(models.Model):
@@ -182,7 +200,8 @@ class Answer(models.Model):
 
 
 class EnrichmentRow(models.Model):
-    """One line of the upload. `cells` are the original cells; `inputs` the normal form that would be sent.
+    """One line of the upload. `cells` are the original cells; `inputs` the normal form that would be sent; `told` what a
+    person put in the place of cells that could not be asked (input field → text).
 
     `is_lead` marks the one row of the job that stands for its question: it carries reservation and charge.
     """
@@ -193,12 +212,14 @@ class EnrichmentRow(models.Model):
     position = models.PositiveIntegerField()
     cells = models.JSONField()
     inputs = models.JSONField(default=dict)
+    told = models.JSONField(null=True, blank=True)
     digest = models.CharField(max_length=32, blank=True)
     state = models.CharField(max_length=10, choices=RowState.choices, default=RowState.WAITING)
     reason_code = models.CharField(max_length=40, blank=True)
     reason = models.CharField(max_length=300, blank=True)
     warning = models.CharField(max_length=40, blank=True)
     is_lead = models.BooleanField(default=False)
+    in_sample = models.BooleanField(default=False)
     question = models.ForeignKey(
         Question, on_delete=models.PROTECT, null=True, blank=True, related_name="rows"
     )

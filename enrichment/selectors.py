@@ -16,7 +16,17 @@ from django.db.models import Count, Max, Min, Q, QuerySet, Sum
 from django.db.models.functions import TruncDate
 
 from enrichment import csv_export, operations
-from enrichment.choices import ACTIVE, ANSWERED_ROWS, BatchState, JobState, Mode, RowState, Source
+from enrichment.choices import (
+    ACTIVE,
+    ANSWERED_ROWS,
+    OPEN_ROWS,
+    WORKED_ON,
+    BatchState,
+    JobState,
+    Mode,
+    RowState,
+    Source,
+)
 from enrichment.models import Answer, Batch, BatchItem, EnrichmentJob, EnrichmentRow, JobEvent, Question
 from keys import breaker, gate, ledger
 from keys.choices import EntryKind
@@ -76,6 +86,10 @@ class Estimate:
     at_most: Decimal
     saved: Decimal
     known_from: tuple[int, ...] = ()
+    # Of `ask`: questions that other jobs are asking now. Their answers will cost this job nothing; should they fail to
+    # come, it asks itself, so the maximum counts them.
+    on_their_way: int = 0
+    on_their_way_from: tuple[int, ...] = ()
 
 
 def estimate(job: EnrichmentJob, *, realm: str, fresh_after: datetime) -> Estimate:
@@ -98,6 +112,18 @@ def estimate(job: EnrichmentJob, *, realm: str, fresh_after: datetime) -> Estima
         .order_by()
         .values_list("latest_answer__job", flat=True)
     )
+    elsewhere = (
+        EnrichmentRow.objects.filter(
+            question__realm=realm,
+            question__operation=job.operation,
+            job__state__in=WORKED_ON,
+            state__in=OPEN_ROWS,
+            digest__in=askable.values("digest"),
+        )
+        .exclude(job=job)
+        .exclude(digest__in=fresh.values("digest"))
+        .order_by()
+    )
     return Estimate(
         rows=job.rows_total,
         ask=ask,
@@ -112,6 +138,8 @@ def estimate(job: EnrichmentJob, *, realm: str, fresh_after: datetime) -> Estima
         at_most=at_most,
         saved=distinct_known * operation.price,
         known_from=tuple(sorted(sources.distinct()[:5], reverse=True)) if known else (),
+        on_their_way=elsewhere.values("digest").distinct().count(),
+        on_their_way_from=tuple(elsewhere.values_list("job", flat=True).distinct().order_by("-job")[:5]),
     )
 
 
@@ -123,6 +151,13 @@ def hit_rate(operation: str, realm: str) -> tuple[Decimal, int]:
     if recent["n"] < MIN_HISTORY:
         return FIRST_HIT_RATE.get(operation, Decimal("0.5")), 0
     return (Decimal(recent["good"]) / recent["n"]).quantize(Decimal("0.001")), recent["n"]
+
+
+def expected_rate(job: EnrichmentJob) -> Decimal:
+    """Share of good answers that a started job may expect: its own sample's, else our history's."""
+    if job.sample_asked:
+        return Decimal(job.sample_good) / job.sample_asked
+    return hit_rate(job.operation, job.realm)[0] if job.realm else Decimal(1)
 
 
 def same_run(job: EnrichmentJob, key: KeyRecord) -> EnrichmentJob | None:
@@ -205,7 +240,7 @@ def progress(job: EnrichmentJob) -> Progress:
     seen = Worker.objects.aggregate(at=Max("seen_at"))["at"]
     has_worker = bool(seen and (now - seen).total_seconds() < settings.WORKER_SILENT_S)
     per_minute, seconds_left = _speed(job, now, open_rows)
-    rate, _ = hit_rate(job.operation, job.realm) if job.realm else (Decimal(1), 0)
+    rate = expected_rate(job)
     open_price = (settled_leads["waiting"] + settled_leads["at_provider"]) * job.price
     return Progress(
         job=job,

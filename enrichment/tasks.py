@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from enrichment.services import balances, decisions, processing, uploads
+from enrichment.services import balances, decisions, processing, reservations, uploads
 from keys.services import worker_seen
 
 URGENT, WORK = "urgent", "work"
@@ -43,5 +43,6 @@ def sweep_due() -> None:
         run_check.apply_async((job_id,), queue=WORK)
     decisions.accept_overdue()
     decisions.end_rows_asked_elsewhere()
+    reservations.give_back_overdue()
     for account_id in balances.due_accounts():
         read_balance.apply_async((account_id,), queue=URGENT)

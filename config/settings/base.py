@@ -226,6 +226,8 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
 SAME_FILE_HOURS = 24
 UNCERTAIN_ACCEPT_DAYS = env.int("UNCERTAIN_ACCEPT_DAYS", default=14)
+RESERVATION_KEPT_DAYS = env.int("RESERVATION_KEPT_DAYS", default=7)  # by a paused job for its waiting rows
+SAMPLE_ROWS = 10
 
 # --- logging: ids, never people or secrets ---------------------------------------------------------------------------
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from django.db import transaction
-from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.db.models import OuterRef, Q, QuerySet, Subquery
 
 from enrichment import operations
 from enrichment.choices import OPEN_ROWS, WORKED_ON, BatchState, JobState, PauseReason, RowState
 from enrichment.models import Answer, Batch, BatchItem, EnrichmentJob, EnrichmentRow, Question
 from enrichment.providers.base import ItemState, ProviderItem
+from enrichment.services import reservations
 from enrichment.services.transitions import lock_jobs, move_rows, pause, tell
 from keys import ledger
 from keys.clock import db_now
@@ -57,10 +58,9 @@ class _Sorted:
 
 def return_rows(job: EnrichmentJob, rows: QuerySet[EnrichmentRow]) -> int:
     """Rows of a locked job that surely were not run are open again; how many. They wait with their reservation, but a
-    job that is being cancelled never sends them: there they are skipped and their reservation comes back."""
+    job that is being cancelled never sends them: there they are skipped, and `trim` gives their reservation back."""
     if job.state != JobState.CANCELLING:
         return move_rows(job.id, rows, RowState.WAITING)
-    _release_leads(job, rows, note=CANCELLED)
     return move_rows(job.id, rows, RowState.SKIPPED, reason_code=CANCELLED, reason=CANCELLED_TEXT)
 
 
@@ -88,15 +88,15 @@ def record_items(batch: Batch, items: Sequence[ProviderItem]) -> int:
         ).exclude(job_id=batch.job_id)
         jobs = lock_jobs({batch.job_id, *waiting_elsewhere.values_list("job_id", flat=True).distinct()})
         job = jobs[batch.job_id]
-        charged, released = _write_answers(batch, job, found)
+        charged = _write_answers(batch, job, found)
+        if job.key is not None:
+            ledger.charge(key=job.key, operation=job.operation, job=job.id, batch=batch.id, credits=charged)
         for other in jobs.values():
             _answer_rows(other, batch, [item.question_id for item, _ in found.final])
         _keep_unclear(batch, found.unclear)
-        released += _fail_bad_input(batch, job, [item.question_id for item in found.bad_input])
+        _fail_bad_input(batch, job, [item.question_id for item in found.bad_input])
         _give_back(batch, job, found.not_run)
-        if job.key is not None:
-            for book, credits in ((ledger.charge, charged), (ledger.release, released)):
-                book(key=job.key, operation=job.operation, job=job.id, batch=batch.id, credits=credits)
+        reservations.trim(job, batch=batch.id)
         BatchItem.objects.filter(batch=batch, question_id__in=ids).update(is_settled=True)
         EnrichmentJob.objects.filter(id=job.id).update(heard_at=db_now())
     return len(ids)
@@ -127,21 +127,20 @@ def _sort(batch: Batch, items: Sequence[ProviderItem]) -> _Sorted:
     return found
 
 
-def _write_answers(batch: Batch, job: EnrichmentJob, found: _Sorted) -> tuple[Decimal, Decimal]:
-    """Store the answers and point the questions at them; credits charged and released."""
+def _write_answers(batch: Batch, job: EnrichmentJob, found: _Sorted) -> Decimal:
+    """Store the answers and point the questions at them; credits charged."""
     operation = operations.get(job.operation)
-    charged = released = Decimal(0)
+    charged = Decimal(0)
     answers = []
     for own, item in found.final:
         is_paid = job.charged_when_empty if item.is_charged is None else item.is_charged
         credits = batch.price if is_paid else Decimal(0)
         charged += credits
-        released += batch.price - credits
         answers.append(_answer(batch, own, item, credits=credits, good_verdicts=operation.good_verdicts))
     ids = [answer.question_id for answer in Answer.objects.bulk_create(answers)]
     newest = Answer.objects.filter(question=OuterRef("id"), batch=batch).order_by("-id").values("id")[:1]
     Question.objects.filter(id__in=ids).update(latest_answer_id=Subquery(newest), busy_batch=None)
-    return charged, released
+    return charged
 
 
 def _answer(
@@ -187,7 +186,11 @@ def leave_in_doubt(job: EnrichmentJob) -> None:
     rows = EnrichmentRow.objects.filter(
         job=job, state=RowState.WAITING, question__busy_batch__state=BatchState.UNCERTAIN
     )
-    _release_leads(job, rows, note=ASKED_ELSEWHERE)
+    _leave_to_the_other_job(job, rows)
+
+
+def _leave_to_the_other_job(job: EnrichmentJob, rows: QuerySet[EnrichmentRow]) -> None:
+    """Rows that another job's batch decides: they cost this one nothing."""
     move_rows(
         job.id,
         rows,
@@ -196,6 +199,7 @@ def leave_in_doubt(job: EnrichmentJob) -> None:
         reason=ASKED_ELSEWHERE_TEXT,
         is_lead=False,
     )
+    reservations.trim(job, note=ASKED_ELSEWHERE)
 
 
 def close(batch: Batch) -> None:
@@ -231,25 +235,17 @@ def take_known(job: EnrichmentJob, question_ids: list[int]) -> None:
         Q(state__in=OPEN_ROWS) | LEFT_TO_ANOTHER_JOB, job=job, question_id__in=question_ids
     )
     answer = Subquery(Question.objects.filter(id=OuterRef("question_id")).values("latest_answer_id")[:1])
-    _release_leads(job, rows, note="answered by another job")
     move_rows(job.id, rows, RowState.CACHED, answer_id=answer, is_lead=False, reason_code="", reason="")
+    reservations.trim(job, note="answered by another job")
 
 
-def _release_leads(job: EnrichmentJob, rows: QuerySet[EnrichmentRow], *, note: str) -> None:
-    """Give back what a job reserved for rows that another job's batch decides: they cost this one nothing."""
-    if job.key is not None:
-        leads = rows.filter(is_lead=True).count()
-        ledger.release(key=job.key, operation=job.operation, job=job.id, credits=leads * job.price, note=note)
-
-
-def _fail_bad_input(batch: Batch, job: EnrichmentJob, question_ids: list[int]) -> Decimal:
-    """Rows that Icypeas did not accept: never ran, never charged. Credits to give back."""
+def _fail_bad_input(batch: Batch, job: EnrichmentJob, question_ids: list[int]) -> None:
+    """Rows that Icypeas did not accept: never ran, never charged."""
     if not question_ids:
-        return Decimal(0)
+        return
     rows = EnrichmentRow.objects.filter(job=job, question_id__in=question_ids, state__in=OPEN_ROWS)
     move_rows(job.id, rows, RowState.FAILED, reason_code=BAD_INPUT, reason=BAD_INPUT_TEXT)
     Question.objects.filter(id__in=question_ids, busy_batch=batch).update(busy_batch=None)
-    return len(question_ids) * batch.price
 
 
 def _give_back(batch: Batch, job: EnrichmentJob, not_run: list[tuple[BatchItem, ProviderItem]]) -> None:
@@ -283,15 +279,7 @@ def leave_uncertain(batch: Batch, *, code: str, text: str) -> int:
         if job.id == batch.job_id:
             count = move_rows(job.id, rows, RowState.UNCERTAIN, reason_code=code, reason=text)
         else:
-            _release_leads(job, rows, note=ASKED_ELSEWHERE)
-            move_rows(
-                job.id,
-                rows,
-                RowState.UNCERTAIN,
-                reason_code=ASKED_ELSEWHERE,
-                reason=ASKED_ELSEWHERE_TEXT,
-                is_lead=False,
-            )
+            _leave_to_the_other_job(job, rows)
     EnrichmentJob.objects.filter(id__in=jobs).update(next_due_at=db_now())
     tell(
         batch.job_id,
@@ -304,11 +292,3 @@ def leave_uncertain(batch: Batch, *, code: str, text: str) -> int:
 
 def unsettled(batch: Batch) -> int:
     return BatchItem.objects.filter(batch=batch, is_settled=False).count()
-
-
-def cost_at_risk(job: EnrichmentJob) -> Decimal:
-    """The most that rows at Icypeas and uncertain ones can still cost."""
-    at_risk = EnrichmentRow.objects.filter(job=job, is_lead=True).aggregate(
-        n=Count("id", filter=Q(state__in=(RowState.IN_FLIGHT, RowState.UNCERTAIN)))
-    )["n"]
-    return Decimal(at_risk) * job.price

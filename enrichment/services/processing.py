@@ -18,6 +18,7 @@ from django.db.models import F, Max, Min, OuterRef, Q, Subquery
 
 from enrichment import operations
 from enrichment.choices import (
+    ANSWERED_ROWS,
     OPEN_ROWS,
     SILENT_PAUSES,
     UNSETTLED_BATCHES,
@@ -36,9 +37,9 @@ from enrichment.providers.base import (
     RateLimitedError,
     UnpaidError,
 )
-from enrichment.services import answers, send_path
+from enrichment.services import answers, reservations, send_path
 from enrichment.services.transitions import lock_job, move_rows, pause, tell
-from keys import gate, ledger, limiter
+from keys import gate, limiter
 from keys.clock import db_now
 from keys.services import worker_seen
 
@@ -167,7 +168,7 @@ def step(job_id: int) -> float | None:
                 return 0
         except limiter.BusyError as busy:
             busy_s.append(busy.wait_s)
-    if finish_if_done(job.id):
+    if finish_if_done(job.id) or pause_after_sample(job.id):
         return None
     return _due_in(job, busy_s)
 
@@ -207,17 +208,23 @@ def prepare(job: EnrichmentJob) -> None:
         # By groups: a comparison with earlier rows leads SQLite to the index by state, and to a time that grows squared.
         firsts = waiting.order_by().values("question_id").annotate(first=Min("id")).values("first")
         leads = waiting.filter(id__in=firsts).update(is_lead=True)
-        assert locked.key is not None
-        ledger.release(
-            key=locked.key,
-            operation=job.operation,
-            job=job.id,
-            credits=ledger.job_sums(job.id).open - leads * locked.price,
-            note="already known at the start",
-        )
-        EnrichmentJob.objects.filter(id=job.id).update(state=JobState.RUNNING, prepared_at=db_now())
+        locked.state, locked.prepared_at = JobState.RUNNING, db_now()
+        if locked.is_sampling:
+            _choose_sample(locked, leads)
+        locked.save(update_fields=["state", "prepared_at", "sampled_at"])
+        reservations.trim(locked, note="already known at the start")
         if cached:
             tell(job.id, f"{cached:,} rows were already known and cost nothing", icon="database")
+
+
+def _choose_sample(job: EnrichmentJob, leads: int) -> None:
+    """Choose the sample's rows by lot; a list that is no longer than its sample needs none."""
+    if leads <= job.sample_rows:
+        job.sampled_at = db_now()
+        return
+    rows = EnrichmentRow.objects.filter(job=job, is_lead=True, state=RowState.WAITING)
+    chosen = list(rows.order_by("?").values_list("id", flat=True)[: job.sample_rows])
+    EnrichmentRow.objects.filter(id__in=chosen).update(in_sample=True)
 
 
 def _link(job: EnrichmentJob, rows: object) -> None:
@@ -308,6 +315,8 @@ def _form_batch(job: EnrichmentJob) -> Batch | None:
         leads = EnrichmentRow.objects.filter(
             job=job, is_lead=True, state=RowState.WAITING, question__busy_batch__isnull=True
         )
+        if locked.is_sampling:
+            leads = leads.filter(in_sample=True)
         size = settings.BATCH_ROWS if job.mode == Mode.BULK else 1
         ids = list(leads.order_by("position").values_list("question_id", flat=True)[:size])
         if not ids:
@@ -605,6 +614,31 @@ def finish_if_done(job_id: int) -> bool:
             next_due_at=None,
         )
         tell(job.id, text, icon=icon, tone="ok" if state == JobState.COMPLETED else "")
+    return True
+
+
+def pause_after_sample(job_id: int) -> bool:
+    """Pause a job whose sample has its answers, for a person to say whether the rest is worth it. True when it was paused."""
+    with transaction.atomic():
+        job = lock_job(job_id)
+        if job.state != JobState.RUNNING or not job.is_sampling:
+            return False
+        sample = EnrichmentRow.objects.filter(job=job, in_sample=True)
+        if sample.filter(state__in=OPEN_ROWS).exists():
+            return False
+        answered = sample.filter(state__in=ANSWERED_ROWS)
+        job.sampled_at = db_now()
+        job.sample_asked = answered.count()
+        job.sample_good = answered.filter(answer__is_good=True).count()
+        job.save(update_fields=["sampled_at", "sample_asked", "sample_good"])
+        # What the other rows can cost is reserved when a person goes on.
+        EnrichmentJob.objects.filter(id=job_id).update(holds_reservation=False)
+        pause(
+            job,
+            PauseReason.SAMPLE,
+            f"The sample is done: {job.sample_good:,} of {job.sample_asked:,} answers are what you hoped for. "
+            "Look at the figures, then go on or cancel.",
+        )
     return True
 
 

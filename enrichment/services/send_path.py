@@ -44,9 +44,10 @@ from enrichment.providers.base import (
     UnpaidError,
 )
 from enrichment.providers.icypeas.routes import ROUTES, interval_s
-from enrichment.services.answers import hold, return_rows
+from enrichment.services import reservations
+from enrichment.services.answers import CANCELLED, hold, return_rows
 from enrichment.services.transitions import lock_job, move_rows, pause, tell
-from keys import gate, ledger, limiter
+from keys import gate, limiter
 from keys.choices import Outcome
 from keys.clock import db_now
 from keys.models import KeyRecord
@@ -326,18 +327,9 @@ def _refused(batch: Batch, error: BadInputError) -> None:
 
 def _fail_rows(batch: Batch, job: EnrichmentJob, *, code: str, text: str) -> None:
     """Rows that surely cost nothing: failed, with their reservation back."""
-    leads = _rows_of(batch).filter(is_lead=True).count()
     move_rows(job.id, _rows_of(batch), RowState.FAILED, reason_code=code, reason=text[:300])
     Question.objects.filter(busy_batch=batch).update(busy_batch=None)
-    assert job.key is not None
-    ledger.release(
-        key=job.key,
-        operation=job.operation,
-        job=job.id,
-        batch=batch.id,
-        credits=leads * batch.price,
-        note=code,
-    )
+    reservations.trim(job, batch=batch.id, note=code)
 
 
 def pause_reason(error: gate.GateRefusedError) -> PauseReason:
@@ -390,6 +382,7 @@ def dissolve(batch: Batch) -> None:
 def _dissolve_locked(batch: Batch, job: EnrichmentJob) -> None:
     hold(batch)
     return_rows(job, _rows_of(batch).filter(state=RowState.IN_FLIGHT))
+    reservations.trim(job, note=CANCELLED)
     Question.objects.filter(busy_batch=batch).update(busy_batch=None)
     Batch.objects.filter(id=batch.id).delete()
 

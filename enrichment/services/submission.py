@@ -18,7 +18,7 @@ from enrichment import operations, selectors, tasks
 from enrichment.choices import ACTIVE, JobState, Mode, PauseReason, RowState, Source
 from enrichment.models import Batch, EnrichmentJob, EnrichmentRow
 from enrichment.operations.base import Skipped, digest
-from enrichment.services import decisions, uploads
+from enrichment.services import attempts, decisions, reservations, uploads
 from enrichment.services.transitions import lock_job, move_rows, tell
 from keys import gate, ledger
 from keys import services as key_services
@@ -59,6 +59,7 @@ class StartOrder:
     token: str
     max_credits: Decimal | None = None
     is_again: bool = False
+    is_sample: bool = False  # a few random rows first; then a person goes on or cancels
 
 
 def wake(task: Task, argument: int, *, queue: str) -> None:
@@ -167,8 +168,10 @@ def start_job(actor: audit.Actor, job_id: int, order: StartOrder) -> EnrichmentJ
                 f"This can cost {ledger.words(estimate.at_most)} credits, and the limit given is {ledger.words(order.max_credits)}.",
                 field="max_credits",
             )
+        sample_rows = settings.SAMPLE_ROWS if order.is_sample and estimate.ask > settings.SAMPLE_ROWS else 0
+        reserved = sample_rows * operation.price if sample_rows else estimate.at_most
         try:
-            ledger.reserve(key=order.key, operation=job.operation, job=job.id, credits=estimate.at_most)
+            ledger.reserve(key=order.key, operation=job.operation, job=job.id, credits=reserved)
         except ledger.ReservationError as error:
             fits = int(error.fits / operation.price)
             raise SubmissionError(
@@ -188,13 +191,15 @@ def start_job(actor: audit.Actor, job_id: int, order: StartOrder) -> EnrichmentJ
             estimate_min=estimate.at_least,
             estimate_expected=estimate.expected,
             estimate_max=estimate.at_most,
+            sample_rows=sample_rows,
             started_at=now,
             next_due_at=now,
             dispatched_at=None,
         )
         tell(
             job.id,
-            f"Started, {ledger.words(estimate.at_most)} {'credit' if estimate.at_most == 1 else 'credits'} reserved",
+            f"Started{f' with a sample of {sample_rows} random rows' if sample_rows else ''}, "
+            f"{ledger.words(reserved)} {'credit' if reserved == 1 else 'credits'} reserved",
             icon="play",
             person=actor.text,
         )
@@ -203,7 +208,7 @@ def start_job(actor: audit.Actor, job_id: int, order: StartOrder) -> EnrichmentJ
             "job.started",
             job,
             reason=order.purpose,
-            detail={"key": order.key.name, "rows": job.rows_total, "at most": str(estimate.at_most)},
+            detail={"key": order.key.name, "rows": job.rows_total, "at most": str(reserved)},
         )
         job.refresh_from_db()
         wake_job(job)
@@ -275,6 +280,7 @@ def pause_job(actor: audit.Actor, job_id: int, *, reason: str = "") -> Enrichmen
             state=JobState.PAUSED,
             pause_reason=PauseReason.PERSON,
             state_text=f"Paused by {actor.text}.",
+            paused_at=db_now(),
             next_due_at=db_now(),
         )
         tell(job.id, "Paused", icon="circle-pause", person=actor.text)
@@ -285,17 +291,23 @@ def pause_job(actor: audit.Actor, job_id: int, *, reason: str = "") -> Enrichmen
 
 
 def resume_job(actor: audit.Actor, job_id: int) -> EnrichmentJob:
-    """Go on with the waiting rows."""
+    """Go on with the waiting rows: after a sample, or a pause so long that their reservation was given back, what they
+    can cost is reserved first. Raises `SubmissionError`; then the job stays paused."""
     with transaction.atomic():
         job = lock_job(job_id)
         if job.state != JobState.PAUSED:
             return job
+        try:
+            reserved = reservations.cover(job, note="resumed")
+        except ledger.ReservationError as error:
+            raise SubmissionError(f"{error.message} The job stays paused; nothing was sent.") from error
         state = JobState.RUNNING if job.prepared_at else JobState.QUEUED
         EnrichmentJob.objects.filter(id=job.id).update(
-            state=state, pause_reason=PauseReason.NONE, state_text="", next_due_at=db_now()
+            state=state, pause_reason=PauseReason.NONE, state_text="", paused_at=None, next_due_at=db_now()
         )
-        tell(job.id, "Resumed", icon="play", person=actor.text)
-        audit.record(actor, "job.resumed", job)
+        text = f"Resumed, {ledger.words(reserved)} credits reserved" if reserved else "Resumed"
+        tell(job.id, text, icon="play", person=actor.text)
+        audit.record(actor, "job.resumed", job, detail={"reserved": str(reserved)} if reserved else {})
         job.refresh_from_db()
         wake_job(job)
     return job
@@ -323,6 +335,14 @@ def decide(
         if job.is_active:
             wake_job(job)
     return batches
+
+
+def retry_rows(actor: audit.Actor, job_id: int, codes: Sequence[str]) -> EnrichmentJob:
+    """Send the rows of the chosen reasons in a new attempt of a finished job. Raises `AttemptError`."""
+    with transaction.atomic():
+        job = attempts.retry(actor, job_id, codes)
+        wake_job(job)
+    return job
 
 
 def discard_draft(actor: audit.Actor, job_id: int, *, reason: str = "") -> EnrichmentJob:
@@ -355,17 +375,8 @@ def cancel_job(actor: audit.Actor, job_id: int, *, reason: str = "") -> Enrichme
             reason_code="cancelled",
             reason=f"Cancelled by {actor.text} before it was sent.",
         )
-        assert job.key is not None
-        in_flight = EnrichmentRow.objects.filter(
-            job=job, is_lead=True, state__in=(RowState.IN_FLIGHT, RowState.UNCERTAIN)
-        )
-        ledger.release(
-            key=job.key,
-            operation=job.operation,
-            job=job.id,
-            credits=ledger.job_sums(job.id).open - in_flight.count() * job.price,
-            note="cancelled",
-        )
+        job.state = JobState.CANCELLING
+        reservations.trim(job, note="cancelled")
         EnrichmentJob.objects.filter(id=job.id).update(
             state=JobState.CANCELLING, pause_reason=PauseReason.NONE, state_text="", next_due_at=db_now()
         )

@@ -62,6 +62,10 @@ def pause(job: EnrichmentJob, reason: PauseReason, text: str) -> None:
     if job.state not in (JobState.RUNNING, JobState.QUEUED):
         return
     EnrichmentJob.objects.filter(id=job.id).update(
-        state=JobState.PAUSED, pause_reason=reason, state_text=text[:300], next_due_at=db_now()
+        state=JobState.PAUSED,
+        pause_reason=reason,
+        state_text=text[:300],
+        paused_at=db_now(),
+        next_due_at=db_now(),
     )
     tell(job.id, text, icon="circle-pause", tone="warn")

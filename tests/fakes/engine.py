@@ -110,11 +110,16 @@ def books_fit(job: EnrichmentJob) -> bool:
     money = ledger.job_sums(job.id)
     assert money.reserved == money.charged + money.released + money.open
     if now.state in ACTIVE and now.prepared_at is None and now.state != JobState.CANCELLING:
-        assert money.open == money.reserved
+        asks = rows.filter(state=RowState.WAITING).values("digest").distinct().count()
+        uncertain = rows.filter(is_lead=True, state=RowState.UNCERTAIN).count()
+        assert uncertain * now.price <= money.open <= (asks + uncertain) * now.price, story(job)
     else:
-        holding = (RowState.WAITING, RowState.IN_FLIGHT, RowState.UNCERTAIN)
-        leads = rows.filter(is_lead=True, state__in=holding).count()
-        assert money.open == leads * now.price, story(job)
+        leads = rows.filter(is_lead=True)
+        holding = leads.filter(state__in=(RowState.IN_FLIGHT, RowState.UNCERTAIN)).count()
+        may_be_sent = leads.filter(state=RowState.WAITING, **({"in_sample": True} if now.is_sampling else {}))
+        if now.holds_reservation:
+            holding += may_be_sent.count()
+        assert money.open == holding * now.price, story(job)
     return False
 
 

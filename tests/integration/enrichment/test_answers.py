@@ -9,7 +9,7 @@ import pytest
 from enrichment.choices import BatchState
 from enrichment.models import Answer, Batch, BatchItem, EnrichmentRow, Question
 from enrichment.providers.base import ItemState, ProviderItem, Verdict
-from enrichment.services import answers, processing
+from enrichment.services import answers, processing, reservations
 from keys import ledger
 from tests.fakes.engine import Engine, books_fit
 
@@ -163,8 +163,8 @@ def test_batch_with_an_unclear_row_ends_uncertain_and_keeps_its_question(engine:
 
 def test_cost_at_risk_counts_rows_at_icypeas_and_uncertain_ones(engine: Engine) -> None:
     batch = batch_of(engine, ["a@x.example", "b@x.example", "c@x.example"])
-    assert answers.cost_at_risk(batch.job) == Decimal("0.3")
+    assert reservations.at_risk(batch.job) == Decimal("0.3")
 
     answers.record_items(batch, [item(batch, 0), item(batch, 1, is_known=False)])
 
-    assert answers.cost_at_risk(batch.job) == Decimal("0.2")
+    assert reservations.at_risk(batch.job) == Decimal("0.2")
