@@ -48,6 +48,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("enrichment.models",),
     ("enrichment.selectors", "enrichment.providers.factory"),
     ("enrichment.services.transitions",),
+    ("enrichment.services.reservations",),
     ("enrichment.services.answers",),
     ("enrichment.services.send_path",),
     (
@@ -56,6 +57,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "enrichment.services.uploads",
         "enrichment.services.exporting",
         "enrichment.services.decisions",
+        "enrichment.services.attempts",
     ),
     ("enrichment.tasks",),
     ("enrichment.services.submission",),
