@@ -30,7 +30,7 @@ def with_sample(engine: Engine, lines: list[str]) -> EnrichmentJob:
 
 
 def test_sample_asks_ten_rows_and_waits_for_a_person(engine: Engine) -> None:
-    job = with_sample(engine, found(30) + ["no@sbx-notfound.example"] * 3)
+    job = with_sample(engine, found(30) + [f"no{n}@sbx-notfound.example" for n in range(3)])
 
     assert (job.state, job.pause_reason) == ("paused", "sample")
     assert (job.sample_asked, job.rows_answered) == (10, 10)
