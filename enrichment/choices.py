@@ -85,8 +85,12 @@ UNSETTLED_BATCHES = (BatchState.SENDING, BatchState.DOUBT, BatchState.SENT, Batc
 
 
 class Mode(models.TextChoices):
+    """How a job asks, and how a batch travels. DIRECT is a batch's alone: its call brings the answers itself, and nothing
+    at Icypeas tells afterwards whether it arrived."""
+
     BULK = "bulk", "list"
     SINGLE = "single", "one form"
+    DIRECT = "direct", "answered in the call"
 
 
 class Source(models.TextChoices):

@@ -72,6 +72,9 @@ class EnrichmentJob(models.Model):
     freshness_days = models.PositiveIntegerField(default=90)
     fresh_after = models.DateTimeField(null=True, blank=True)
     attempt = models.PositiveIntegerField(default=1, help_text="Rises when failed rows are sent again.")
+    # Calls that cannot be looked up: so many credits may be paid again without asking a person; set before the start.
+    pay_again_limit = models.DecimalField(max_digits=14, decimal_places=3, default=Decimal(0))
+    paid_again = models.DecimalField(max_digits=14, decimal_places=3, default=Decimal(0))
     sample_rows = models.PositiveIntegerField(
         default=0, help_text="So many random rows are asked before the others; 0: all at once."
     )

@@ -76,6 +76,8 @@ class Operation:
     good_verdicts: Sequence[str]  # which verdicts count as "found" in the bar
     # Groups of fields; of each group at least one must come from a column, or no row could be asked.
     needs: Sequence[Sequence[str]] = ()
+    # Rows in one call of a route that brings its answers itself and cannot be looked up; 0 where a call can be looked up.
+    direct_rows: int = 0
     # Names of inputs in the normal form, where that differs from a field of the form: receipts show what was sent.
     asked_labels: Mapping[str, str] = field(default_factory=dict)
     found_label: str = "Found"

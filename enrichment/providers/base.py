@@ -199,13 +199,17 @@ class Balance:
 
 
 class Provider(Protocol):
-    """Every call may raise from the error tree above; paid ones are `submit_*`."""
+    """Every call may raise from the error tree above; paid ones are `submit_*` and `ask`."""
 
     def submit_bulk(self, request: BulkRequest) -> str:
         """Start a bulk; its file id."""
 
     def submit_single(self, request: SingleRequest) -> str:
         """Start one search; its provider id."""
+
+    def ask(self, request: BulkRequest) -> Sequence[ProviderItem]:
+        """Ask rows on a route that answers in the same call: their items, by `external_ids`. Nothing tells afterwards
+        whether such a call arrived."""
 
     def list_files(self, *, cursor: Any | None = None) -> FilePage:
         """Bulks of the account, newest first, 50 a page."""

@@ -83,6 +83,10 @@ def look_again(actor: audit.Actor, job_id: int, chosen: Sequence[Chosen], *, rea
         if refused:
             raise DecisionError(refused[1])
         batches = _uncertain(job, chosen)
+        if any(batch.mode == Mode.DIRECT for batch in batches):
+            raise DecisionError(
+                "Such a call cannot be looked up: Icypeas lists it nowhere. Accept it as paid, or send it again."
+            )
         for batch in batches:
             _set_looking(batch)
             move_rows(job.id, rows_of(batch), RowState.IN_FLIGHT, answer=None, reason_code="", reason="")
@@ -142,6 +146,41 @@ def send_again(actor: audit.Actor, job_id: int, chosen: Sequence[Chosen], *, rea
             reason=reason,
         )
     return batches
+
+
+def pay_again(batch: Batch) -> bool:
+    """Send the rows of a lost call again within the limit that a person set before the start; False beyond it, or when
+    the job does not run or the credits cannot be reserved."""
+    with transaction.atomic():
+        job = lock_job(batch.job_id)
+        rows = EnrichmentRow.objects.filter(job=job, question__busy_batch=batch, state__in=OPEN_ROWS)
+        credits = rows.filter(is_lead=True).count() * batch.price
+        if job.state != JobState.RUNNING or job.paid_again + credits > job.pay_again_limit:
+            return False
+        assert job.key is not None
+        try:
+            ledger.reserve(key=job.key, operation=job.operation, job=job.id, credits=credits, note=SENT_AGAIN)
+        except ledger.ReservationError:
+            return False
+        ledger.charge(
+            key=job.key,
+            operation=job.operation,
+            job=job.id,
+            credits=credits,
+            batch=batch.id,
+            note=ACCEPTED_PAID,
+        )
+        EnrichmentJob.objects.filter(id=job.id).update(paid_again=F("paid_again") + credits)
+        move_rows(job.id, rows, RowState.WAITING)
+        _end(batch, "Sent again within the limit set before the start")
+        tell(
+            job.id,
+            f"Batch {batch.number} is sent again and may be paid twice, {ledger.words(credits)} credits: "
+            f"up to {ledger.words(job.pay_again_limit)} were accepted before the start",
+            icon="send",
+            tone="warn",
+        )
+    return True
 
 
 def accept_overdue() -> int:

@@ -30,6 +30,7 @@ from enrichment.choices import (
     RowState,
 )
 from enrichment.models import Batch, BatchItem, EnrichmentJob, EnrichmentRow, Question
+from enrichment.operations.base import Operation
 from enrichment.providers.base import (
     KeyRejectedError,
     ProviderError,
@@ -37,7 +38,7 @@ from enrichment.providers.base import (
     RateLimitedError,
     UnpaidError,
 )
-from enrichment.services import answers, reservations, send_path
+from enrichment.services import answers, decisions, reservations, send_path
 from enrichment.services.transitions import lock_job, move_rows, pause, tell
 from keys import gate, limiter
 from keys.clock import db_now
@@ -56,6 +57,10 @@ LOOKS = 2
 NOT_SEEN = "not_seen"
 NOT_SEEN_TEXT = (
     "The connection broke after we sent this, and Icypeas does not list it. It may have been charged."
+)
+NO_LOOK_UP = "no_look_up"
+NO_LOOK_UP_TEXT = (
+    "The connection broke after we sent this, and such a call cannot be looked up. It may have been charged."
 )
 CLOCK_SKEW = timedelta(minutes=10)  # between the database's clock and Icypeas'
 
@@ -317,7 +322,7 @@ def _form_batch(job: EnrichmentJob) -> Batch | None:
         )
         if locked.is_sampling:
             leads = leads.filter(in_sample=True)
-        size = settings.BATCH_ROWS if job.mode == Mode.BULK else 1
+        size = _batch_size(locked, operation)
         ids = list(leads.order_by("position").values_list("question_id", flat=True)[:size])
         if not ids:
             answers.leave_in_doubt(locked)
@@ -329,7 +334,7 @@ def _form_batch(job: EnrichmentJob) -> Batch | None:
             job=job,
             account_id=locked.key.account_id,
             number=number,
-            mode=job.mode,
+            mode=Mode.DIRECT if operation.direct_rows else job.mode,
             size=len(ids),
             price=locked.price,
             name=f"{operation.name} job {job.id} batch {number} {token}",
@@ -355,6 +360,16 @@ def _form_batch(job: EnrichmentJob) -> Batch | None:
             batch_size=1_000,
         )
     return batch
+
+
+def _batch_size(job: EnrichmentJob, operation: Operation) -> int:
+    """Rows of the next batch: what cannot be looked up risks little at a time."""
+    if job.mode == Mode.SINGLE:
+        return 1
+    if operation.direct_rows:
+        affordable = int(settings.DIRECT_CREDITS / job.price) if job.price else operation.direct_rows
+        return max(min(operation.direct_rows, affordable), 1)
+    return int(settings.BATCH_ROWS)
 
 
 def _still_unknown(job: EnrichmentJob, batch: Batch) -> set[int]:
@@ -386,7 +401,7 @@ def doubt_crashed_sends(job: EnrichmentJob) -> int:
                 count += 1
                 tell(
                     batch.job_id,
-                    f"A worker stopped while it sent batch {batch.number}. We look it up and do not send it again.",
+                    f"A worker stopped while it sent batch {batch.number}. {send_path.what_next(batch)}",
                     icon="triangle-alert",
                     tone="warn",
                 )
@@ -399,9 +414,23 @@ def _look(job: EnrichmentJob) -> bool:
     assert job.key is not None
     due = Batch.objects.filter(job=job, state__in=(BatchState.SENT, BatchState.DOUBT), next_at__lte=db_now())
     modes = set(due.values_list("mode", flat=True))
+    ways = {Mode.BULK: _look_at_files, Mode.SINGLE: _look_at_singles, Mode.DIRECT: _give_up_direct}
     for mode in modes:
-        (_look_at_files if mode == Mode.BULK else _look_at_singles)(job)
+        ways[Mode(mode)](job)
     return bool(modes)
+
+
+def _give_up_direct(job: EnrichmentJob) -> None:
+    """Calls that may have arrived and that no listing knows: within the limit that was set before the start they are
+    paid again, beyond it a person decides."""
+    lost = Batch.objects.filter(job=job, mode=Mode.DIRECT, state=BatchState.DOUBT)
+    for batch_id in list(lost.order_by("number").values_list("id", flat=True)):
+        claimed = _claim(batch_id)
+        if claimed is not None and not decisions.pay_again(claimed):
+            with transaction.atomic():
+                answers.hold(claimed)
+                answers.leave_uncertain(claimed, code=NO_LOOK_UP, text=NO_LOOK_UP_TEXT)
+                answers.close(claimed)
 
 
 def _take_turn(job: EnrichmentJob, mode: Mode, again_s: float) -> list[Batch]:

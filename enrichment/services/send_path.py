@@ -11,7 +11,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -36,6 +36,7 @@ from enrichment.providers.base import (
     OutOfCreditsError,
     Provider,
     ProviderError,
+    ProviderItem,
     RateLimitedError,
     ReadFailedError,
     RefusedError,
@@ -45,7 +46,17 @@ from enrichment.providers.base import (
 )
 from enrichment.providers.icypeas.routes import ROUTES, interval_s
 from enrichment.services import reservations
-from enrichment.services.answers import CANCELLED, hold, return_rows
+from enrichment.services.answers import (
+    CANCELLED,
+    NO_ANSWER,
+    NO_ANSWER_TEXT,
+    close,
+    hold,
+    leave_uncertain,
+    record_items,
+    return_rows,
+    unsettled,
+)
 from enrichment.services.transitions import lock_job, move_rows, pause, tell
 from keys import gate, limiter
 from keys.choices import Outcome
@@ -187,12 +198,12 @@ def send(batch: Batch) -> None:
     """
     job = EnrichmentJob.objects.select_related("key", "created_by").get(id=batch.job_id)
     operation = operations.get(job.operation)
-    route = operation.bulk_route if batch.mode == Mode.BULK else operation.single_route
-    errand = errand_for(job, route=route, scope=operation.scope(batch.mode), rows=batch.size)
+    route = operation.single_route if job.mode == Mode.SINGLE else operation.bulk_route
+    errand = errand_for(job, route=route, scope=operation.scope(job.mode), rows=batch.size)
     items = list(BatchItem.objects.filter(batch=batch).select_related("question").order_by("id"))
     with heartbeat(batch):
         try:
-            ref = _call(
+            receipt = _call(
                 errand, lambda provider: _submit(provider, job, batch, items), between=_intent(batch, items)
             )
         except limiter.BusyError:
@@ -215,7 +226,10 @@ def send(batch: Batch) -> None:
         except RefusedError as error:
             _back_to_waiting(batch, *_pause_for(error))
         else:
-            _sent(batch, ref)
+            if isinstance(receipt, str):
+                _sent(batch, receipt)
+            else:
+                _answered(batch, receipt)
 
 
 def _intent(batch: Batch, items: list[BatchItem]) -> Callable[[gate.Permit], None]:
@@ -244,18 +258,20 @@ def _intent(batch: Batch, items: list[BatchItem]) -> Callable[[gate.Permit], Non
     return commit
 
 
-def _submit(provider: Provider, job: EnrichmentJob, batch: Batch, items: list[BatchItem]) -> str:
-    if batch.mode == Mode.BULK:
-        return provider.submit_bulk(
-            BulkRequest(
-                operation=job.operation,
-                name=batch.name,
-                rows=[item.question.inputs for item in items],
-                external_ids=[item.external_id for item in items],
-            )
-        )
-    (item,) = items
-    return provider.submit_single(SingleRequest(job.operation, item.question.inputs, item.external_id))
+def _submit(
+    provider: Provider, job: EnrichmentJob, batch: Batch, items: list[BatchItem]
+) -> str | Sequence[ProviderItem]:
+    """Send the batch: the id to read its progress by, or the answers where the call brings them."""
+    if batch.mode == Mode.SINGLE:
+        (item,) = items
+        return provider.submit_single(SingleRequest(job.operation, item.question.inputs, item.external_id))
+    request = BulkRequest(
+        operation=job.operation,
+        name=batch.name,
+        rows=[item.question.inputs for item in items],
+        external_ids=[item.external_id for item in items],
+    )
+    return provider.submit_bulk(request) if batch.mode == Mode.BULK else provider.ask(request)
 
 
 def _rows_of(batch: Batch) -> QuerySet[EnrichmentRow]:
@@ -278,17 +294,33 @@ def _sent(batch: Batch, ref: str) -> None:
     EnrichmentJob.objects.filter(id=batch.job_id).update(heard_at=now, state_text="")
 
 
+def _answered(batch: Batch, items: Sequence[ProviderItem]) -> None:
+    """The call brought its answers; a row that it left out may have been paid."""
+    with transaction.atomic():
+        record_items(batch, items)
+        if unsettled(batch):
+            leave_uncertain(batch, code=NO_ANSWER, text=NO_ANSWER_TEXT)
+        close(batch)
+
+
 def _doubt(batch: Batch, message: str) -> None:
-    """It may have arrived. From here on the batch is looked up; nothing sends it again."""
+    """It may have arrived. From here on the batch is looked up, or given up where that cannot be; nothing sends it again."""
     Batch.objects.filter(id=batch.id, fence=batch.fence, state=BatchState.SENDING).update(
         state=BatchState.DOUBT, lease_until=None, next_at=db_now(), message=message[:300]
     )
     tell(
         batch.job_id,
-        f"Connection to Icypeas broke on batch {batch.number}: {message}. We look it up and do not send it again.",
+        f"Connection to Icypeas broke on batch {batch.number}: {message}. {what_next(batch)}",
         icon="triangle-alert",
         tone="warn",
     )
+
+
+def what_next(batch: Batch) -> str:
+    """What becomes of a batch that may have arrived, as a sentence."""
+    if batch.mode == Mode.DIRECT:
+        return "Such a call cannot be looked up."
+    return "We look it up and do not send it again."
 
 
 def _try_again(batch: Batch, error: ProviderError, wait_s: float | None = None) -> None:

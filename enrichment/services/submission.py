@@ -59,6 +59,7 @@ class StartOrder:
     token: str
     max_credits: Decimal | None = None
     is_again: bool = False
+    pay_again_limit: Decimal = Decimal(0)  # for calls that cannot be looked up
     is_sample: bool = False  # a few random rows first; then a person goes on or cancels
 
 
@@ -192,6 +193,7 @@ def start_job(actor: audit.Actor, job_id: int, order: StartOrder) -> EnrichmentJ
             estimate_expected=estimate.expected,
             estimate_max=estimate.at_most,
             sample_rows=sample_rows,
+            pay_again_limit=order.pay_again_limit if operation.direct_rows else Decimal(0),
             started_at=now,
             next_due_at=now,
             dispatched_at=None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from enrichment.providers.base import (
@@ -61,6 +61,10 @@ class IcypeasProvider:
             body["user"] = self._client.user_id
         answer = self._client.call(ROUTES["bulk-search"], json=body)
         return _submitted_id(answer.get("file"), "bulk-search")
+
+    def ask(self, request: BulkRequest) -> Sequence[ProviderItem]:
+        """No operation here uses a route that answers at once, so each is refused."""
+        raise BadInputError(f"{request.operation} has no route that answers at once.", status=None)
 
     def submit_single(self, request: SingleRequest) -> str:
         """Start one search; its id. A success without an id is `UncertainOutcomeError`: look it up."""

@@ -1,0 +1,164 @@
+"""Calls that bring their answers themselves and that no listing knows: small, never looked up, a person or a limit decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from enrichment import operations
+from enrichment.models import Batch, EnrichmentJob
+from enrichment.operations.email_verification import EMAIL_VERIFICATION
+from enrichment.providers import factory
+from enrichment.providers.base import (
+    BulkRequest,
+    ItemState,
+    NotSentError,
+    ProviderItem,
+    UncertainOutcomeError,
+    Verdict,
+)
+from enrichment.services import decisions, processing
+from keys import ledger
+from keys.clock import db_now
+from people.audit import Actor
+from tests.fakes.engine import Engine
+
+
+@dataclass
+class DirectProvider:
+    """Answers in the call and keeps its own list of what was paid. `troubles` are raised first, one a call; `is_paid`
+    says whether a call that breaks was paid all the same."""
+
+    troubles: list[Exception] = field(default_factory=list)
+    leaves_out: int = 0
+    calls: list[list[str]] = field(default_factory=list)
+
+    def ask(self, request: BulkRequest) -> Sequence[ProviderItem]:
+        self.calls.append([row["email"] for row in request.rows])
+        if self.troubles:
+            raise self.troubles.pop(0)
+        items = [
+            ProviderItem(
+                provider_id=f"p-{ours}",
+                external_id=ours,
+                state=ItemState.FINAL,
+                raw_status="FOUND",
+                verdict=Verdict.DELIVERABLE,
+                result={"email": row["email"]},
+                is_charged=True,
+            )
+            for ours, row in zip(request.external_ids, request.rows, strict=True)
+        ]
+        return items[: len(items) - self.leaves_out]
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> DirectProvider:
+    """Verification as if its route answered at once, four rows a call."""
+    direct = DirectProvider()
+    monkeypatch.setattr(factory, "make_provider", lambda **_: direct)
+    operation = replace(EMAIL_VERIFICATION, direct_rows=4)
+    monkeypatch.setattr(operations, "OPERATIONS", {operation.name: operation})
+    return direct
+
+
+def test_answers_come_in_the_call_a_few_rows_at_a_time(engine: Engine, provider: DirectProvider) -> None:
+    job = engine.run(engine.start(9))
+
+    assert (job.state, job.rows_found) == ("completed", 9)
+    assert [len(call) for call in provider.calls] == [4, 4, 1]
+    assert ledger.job_sums(job.id).charged == 9 * job.price
+
+
+def test_call_risks_no_more_than_the_set_credits(
+    engine: Engine, provider: DirectProvider, settings: Any
+) -> None:
+    settings.DIRECT_CREDITS = Decimal("0.2")
+
+    engine.run(engine.start(5))
+
+    assert [len(call) for call in provider.calls] == [2, 2, 1]
+
+
+def test_lost_call_is_left_to_a_person_and_the_rest_goes_on(engine: Engine, provider: DirectProvider) -> None:
+    provider.troubles = [UncertainOutcomeError("timed out")]
+
+    job = engine.run(engine.start(9))
+
+    assert (job.state, job.rows_uncertain, job.rows_found) == ("completed", 4, 5)
+    assert len(provider.calls) == 3
+    assert ledger.job_sums(job.id).open == 4 * job.price
+
+
+def test_lost_call_is_paid_again_within_the_limit_set_before(
+    engine: Engine, provider: DirectProvider
+) -> None:
+    provider.troubles = [UncertainOutcomeError("timed out"), UncertainOutcomeError("timed out")]
+
+    job = engine.run(engine.start(9, pay_again_limit=Decimal("0.5")))
+
+    # The first lost call (0.4) is within the limit, the second is not.
+    assert (job.state, job.rows_uncertain, job.rows_found) == ("completed", 4, 5)
+    assert job.paid_again == Decimal("0.4")
+    sums = ledger.job_sums(job.id)
+    assert (sums.charged, sums.open) == (Decimal("0.9"), Decimal("0.4"))
+    assert len(provider.calls) == 4
+
+
+def test_worker_that_dies_in_the_call_leaves_it_to_a_person(
+    engine: Engine, provider: DirectProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider.troubles = [KeyboardInterrupt()]  # type: ignore[list-item]  # what a process that ends looks like
+    job = engine.start(4)
+    processing.step(job.id)
+    with pytest.raises(KeyboardInterrupt):
+        processing.step(job.id)
+    Batch.objects.filter(job=job).update(lease_until=db_now() - timedelta(seconds=1))
+
+    job = engine.run(job)
+
+    assert (job.state, job.rows_uncertain) == ("completed", 4)
+    assert len(provider.calls) == 1
+
+
+def test_call_that_never_left_is_sent_again(engine: Engine, provider: DirectProvider) -> None:
+    provider.troubles = [NotSentError("no connection")]
+
+    job = engine.run(engine.start(4))
+
+    assert (job.state, job.rows_found) == ("completed", 4)
+    assert ledger.job_sums(job.id).charged == 4 * job.price
+
+
+def test_row_that_the_answer_leaves_out_is_uncertain(engine: Engine, provider: DirectProvider) -> None:
+    provider.leaves_out = 1
+
+    job = engine.run(engine.start(4))
+
+    assert (job.state, job.rows_found, job.rows_uncertain) == ("completed", 3, 1)
+
+
+@pytest.mark.parametrize("decide", [decisions.accept_as_paid, decisions.send_again])
+def test_person_decides_about_a_lost_call(
+    engine: Engine, provider: DirectProvider, decide: Callable[..., Any]
+) -> None:
+    provider.troubles = [UncertainOutcomeError("timed out")]
+    job = engine.run(engine.start(4))
+    batch = Batch.objects.get(job=job, state="uncertain")
+    chosen = [decisions.Chosen(batch.id, batch.fence)]
+
+    with pytest.raises(decisions.DecisionError, match="cannot be looked up"):
+        decisions.look_again(Actor(engine.person), job.id, chosen, reason="Try")
+    decide(Actor(engine.person), job.id, chosen, reason="Asked Icypeas")
+    job = engine.run(EnrichmentJob.objects.get(id=job.id))
+
+    assert job.rows_uncertain == 0
+    assert ledger.job_sums(job.id).charged == (8 if decide is decisions.send_again else 4) * job.price
