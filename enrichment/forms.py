@@ -163,6 +163,7 @@ class StartForm(forms.Form):
     token = forms.CharField(widget=forms.HiddenInput, max_length=64)
     max_credits = forms.DecimalField(widget=forms.HiddenInput, required=False)
     again = forms.BooleanField(widget=forms.HiddenInput, required=False)
+    sample = forms.BooleanField(widget=forms.HiddenInput, required=False)
 
     def __init__(
         self,

@@ -9,13 +9,16 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.db.models import QuerySet
 
 from enrichment import column_mapping, operations, selectors
-from enrichment.choices import JobState, RowState
+from enrichment.choices import JobState, PauseReason, RowState
 from enrichment.models import EnrichmentJob, EnrichmentRow
 from enrichment.operations.base import Operation
 from enrichment.selectors import Progress, RowFilter
+from enrichment.services import reservations
+from keys import ledger
 from keys.clock import db_now
 from people.models import User
 
@@ -161,6 +164,8 @@ def live(progress: Progress) -> Live:
     banner = banner_of(progress)
     done = job.rows_total - job.rows_open
     layout = f"{job.state}-{job.pause_reason}-{banner}-{'worker' if progress.has_worker else 'alone'}"
+    if not job.holds_reservation:
+        layout += "-uncovered"
     if job.rows_uncertain:
         layout += "-uncertain"
     shown = (
@@ -199,14 +204,16 @@ def banner_of(progress: Progress) -> str:
     if job.is_finished:
         return "failed" if job.state == JobState.FAILED else ""
     if job.state == JobState.PAUSED:
-        return "paused"
+        return "sampled" if job.pause_reason == PauseReason.SAMPLE else "paused"
     if not progress.has_worker:
         return "no_worker"
     if progress.breaker and progress.unsent:
         return "breaker"
     if progress.is_stalled:
         return "stalled"
-    return "cancelling" if job.state == JobState.CANCELLING else ""
+    if job.state == JobState.CANCELLING:
+        return "cancelling"
+    return "sampling" if job.is_sampling else ""
 
 
 def _announcement(progress: Progress, banner: str, done: int) -> str:
@@ -235,6 +242,7 @@ class Words:
     state_lead: str
     state_rest: str
     risk_label: str
+    pause_title: str
     cancel_title: str
     took: timedelta | None
     left_s: int | None
@@ -252,10 +260,40 @@ def words_of(progress: Progress) -> Words:
         state_lead=lead + stop.strip(),
         state_rest=rest,
         risk_label=uncertain,
+        pause_title=f"Pause job #{job.id}?",
         cancel_title=f"Cancel job #{job.id}?",
         took=job.finished_at - job.started_at if job.finished_at and job.started_at else None,
         left_s=left_s,
         ends_at=db_now() + timedelta(seconds=left_s) if left_s else None,
+    )
+
+
+@dataclass(frozen=True)
+class Resume:
+    """What *Resume* does to a paused job. `reserves` credits are set aside first; `expected` is what the waiting rows
+    probably cost, `at_most` the most. `kept_until` says how long the reservation stays while it is paused."""
+
+    label: str
+    reserves: Decimal
+    expected: Decimal
+    at_most: Decimal
+    kept_until: datetime | None
+
+
+def resume_of(job: EnrichmentJob) -> Resume | None:
+    """None unless the job is paused."""
+    if job.state != JobState.PAUSED:
+        return None
+    at_most, reserves = reservations.unsent(job), reservations.lacking(job)
+    kept = timedelta(days=settings.RESERVATION_KEPT_DAYS)
+    is_sample = job.pause_reason == PauseReason.SAMPLE
+    label = f"Go on, at most {ledger.words(at_most)} credit{'' if at_most == 1 else 's'}"
+    return Resume(
+        label=label if is_sample else "Resume",
+        reserves=reserves,
+        expected=at_most if job.charged_when_empty else at_most * selectors.expected_rate(job),
+        at_most=at_most,
+        kept_until=job.paused_at + kept if job.paused_at and job.holds_reservation else None,
     )
 
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+from django.conf import settings
 from django.forms import BoundField
 from django.urls import reverse
 from django.utils.http import urlencode
@@ -105,6 +106,8 @@ class Review:
     scope: str
     money: Money | None
     obstacle: str
+    sample_obstacle: str
+    on_their_way_from: list[EnrichmentJob]
     version: str
     urls: dict[str, str] = field(default_factory=dict)
 
@@ -119,6 +122,19 @@ class Review:
             return "Start"
         noun = "credit" if self.estimate.at_most == 1 else "credits"
         return f"Start, at most {ledger.words(self.estimate.at_most)} {noun}"
+
+    @property
+    def sample_rows(self) -> int:
+        """Rows that a sample would ask; 0 when the list is too short for one."""
+        size = settings.SAMPLE_ROWS
+        return size if self.estimate and self.estimate.ask > size else 0
+
+    @property
+    def sample_label(self) -> str:
+        """The words of the button that starts with a sample."""
+        assert self.estimate is not None
+        credits = ledger.words(self.sample_rows * self.estimate.price)
+        return f"Try {self.sample_rows} random rows first, at most {credits} credit{'' if credits == '1' else 's'}"
 
     @property
     def rate_note(self) -> str:
@@ -154,16 +170,24 @@ def review(
     assert job.upload is not None
     operation = operations.get(job.operation)
     layout = Layout.from_json(job.upload.layout)
-    estimate = known_from = None
+    estimate = None
+    known_from = on_their_way_from = selectors.visible_to(user).none()
     if job.is_checked and not job.check_error:
         estimate = selectors.estimate(
             job, realm=_realm(key), fresh_after=db_now() - timedelta(days=freshness_days)
         )
-        known_from = selectors.visible_to(user).filter(id__in=estimate.known_from).order_by("-id")
+        visible = selectors.visible_to(user).order_by("-id")
+        known_from = visible.filter(id__in=estimate.known_from)
+        on_their_way_from = visible.filter(id__in=estimate.on_their_way_from)
     money = _money(key, estimate) if key else None
     columns = _columns(operation, layout, sample, columns_form)
     mapped = sum(line.is_mapped for line in columns)
     skip_codes = set(job.skip_codes)
+    obstacle = (
+        "The columns on the page are not taken yet: correct them first."
+        if columns_form.errors
+        else _obstacle(user, job, operation, key, estimate)
+    )
     return Review(
         job=job,
         operation=operation,
@@ -174,15 +198,16 @@ def review(
         warnings=_findings(job.findings.get("warnings", {}), set()),
         estimate=estimate,
         parts=_parts(estimate) if estimate else [],
-        known_from=list(known_from) if known_from is not None else [],
+        known_from=list(known_from),
+        on_their_way_from=list(on_their_way_from),
         key=key,
         offered=[choice for choice in choices if not choice.refusal],
         refused=[choice for choice in choices if choice.refusal],
         scope=operation.scope(Mode.BULK),
         money=money,
-        obstacle="The columns on the page are not taken yet: correct them first."
-        if columns_form.errors
-        else _obstacle(user, job, operation, key, estimate, money),
+        obstacle=obstacle or (_limit(operation, estimate.at_most, money) if estimate and money else ""),
+        sample_obstacle=obstacle
+        or (_limit(operation, settings.SAMPLE_ROWS * operation.price, money) if money else ""),
         version=f"{job.check_generation}-{job.rows_total}-{int(job.is_checked)}",
         urls=_urls(job, key, freshness_days),
     )
@@ -323,9 +348,8 @@ def _obstacle(
     operation: Operation,
     key: KeyRecord | None,
     estimate: Estimate | None,
-    money: Money | None,
 ) -> str:
-    """Why this cannot be started now, as a sentence; "" when it can. The service asks the same again."""
+    """Why this cannot be started now whatever it costs, as a sentence; "" when it can. The service asks the same again."""
     if not user.may(Right.SPEND):
         return f"Your role does not let you {Right.SPEND.label}. {who_can(Right.SPEND)} can."
     if job.check_error:
@@ -338,20 +362,25 @@ def _obstacle(
         return str(error)
     if not job.rows_waiting:
         return "No row of this list can be asked: every row is skipped, for the reasons in the row check."
-    if key is None or money is None:
+    if key is None:
         return (
             f"No key may do this: none has the scope {operation.scope(Mode.BULK)}. "
             f"{who_can(Right.MANAGE_KEYS)} can grant it."
         )
+    return ""
+
+
+def _limit(operation: Operation, credits: Decimal, money: Money) -> str:
+    """What is too small for `credits`, as a sentence; "" when they fit."""
     limits = [
-        (money.available.credits, f"are available on {key.account.name}"),
+        (money.available.credits, f"are available on {money.key.account.name}"),
         (money.cap_left, "are left of the key's cap today"),
     ]
     for limit, words in limits:
-        if limit is not None and estimate.at_most > limit:
+        if limit is not None and credits > limit:
             fits = int(max(limit, Decimal(0)) / operation.price)
             return (
-                f"This can cost {ledger.words(estimate.at_most)} credits and {ledger.words(max(limit, Decimal(0)))} {words}. "
+                f"This can cost {ledger.words(credits)} credits and {ledger.words(max(limit, Decimal(0)))} {words}. "
                 f"That is enough for {fits:,} rows."
             )
     return ""

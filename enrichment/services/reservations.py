@@ -35,6 +35,11 @@ def unsent(job: EnrichmentJob) -> Decimal:
     return _may_be_sent(job).count() * job.price
 
 
+def lacking(job: EnrichmentJob) -> Decimal:
+    """Credits that the job must still reserve before its waiting rows may be sent."""
+    return max(unsent(job) + at_risk(job) - ledger.job_sums(job.id).open, Decimal(0))
+
+
 def _may_be_sent(job: EnrichmentJob) -> QuerySet[EnrichmentRow]:
     leads = EnrichmentRow.objects.filter(job=job, is_lead=True, state=RowState.WAITING)
     return leads.filter(in_sample=True) if job.is_sampling else leads
@@ -43,12 +48,12 @@ def _may_be_sent(job: EnrichmentJob) -> QuerySet[EnrichmentRow]:
 def cover(job: EnrichmentJob, *, note: str = "") -> Decimal:
     """Reserve what a locked job lacks for its waiting rows; how much. Raises `ReservationError`, then nothing changed."""
     assert job.key is not None
-    missing = unsent(job) + at_risk(job) - ledger.job_sums(job.id).open
-    if missing > 0:
-        ledger.reserve(key=job.key, operation=job.operation, job=job.id, credits=missing, note=note)
+    credits = lacking(job)
+    if credits:
+        ledger.reserve(key=job.key, operation=job.operation, job=job.id, credits=credits, note=note)
     EnrichmentJob.objects.filter(id=job.id).update(holds_reservation=True)
     job.holds_reservation = True
-    return max(missing, Decimal(0))
+    return credits
 
 
 def trim(job: EnrichmentJob, *, note: str = "", batch: int | None = None) -> Decimal:

@@ -35,6 +35,8 @@ from people.permissions import require_right
 from people.rights import Right
 from people.selectors import who_can
 
+AGAIN_SAMPLE = "sample"  # "run it again all the same", as the sample that was asked for
+
 
 def _person(request: HttpRequest) -> User:
     assert isinstance(request.user, User)  # the log-in middleware let nobody else through
@@ -300,11 +302,12 @@ def job_start(request: HtmxHttpRequest, number: int) -> HttpResponse:
             token=form.cleaned_data["token"],
             max_credits=form.cleaned_data["max_credits"],
             is_again=form.cleaned_data["again"],
+            is_sample=form.cleaned_data["sample"] or request.POST.get("again") == AGAIN_SAMPLE,
         )
         try:
             submission.start_job(Actor(_person(request)), job.id, order)
         except submission.SameFileError as error:
-            extra = {"same_job": error.job}
+            extra = {"same_job": error.job, "again_as": AGAIN_SAMPLE if order.is_sample else "on"}
         except submission.SubmissionError as error:
             _add_refusal(form, error)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qsl
 
+from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.http import (
@@ -75,6 +76,7 @@ def _figures(request: HttpRequest, job: EnrichmentJob) -> dict[str, Any]:
         "operation": operation,
         "progress": progress,
         "live": job_page.live(progress),
+        "kept_days": settings.RESERVATION_KEPT_DAYS,
         "words": job_page.words_of(progress),
         "urls": _urls(job, address),
         "export": job_page.export_words(job),
@@ -90,6 +92,7 @@ def _figures(request: HttpRequest, job: EnrichmentJob) -> dict[str, Any]:
         "who_manages": who_can(Right.MANAGE_KEYS),
         "who_sees_rows": who_can(Right.VIEW_ALL_ROWS),
         "cancel_form": CancelForm(),
+        "resume": job_page.resume_of(job),
     }
     if job.is_finished:
         figures["outcome"] = job_page.outcome(progress, address)
@@ -248,11 +251,26 @@ def row_raw(request: HttpRequest, number: int, position: int) -> JsonResponse:
     return JsonResponse(receipt.row.answer.raw, json_dumps_params={"indent": 2, "ensure_ascii": False})
 
 
-@post_only
+@require_http_methods(["GET", "HEAD", "POST"])
 @require_right(Right.SPEND)
 def job_pause(request: HttpRequest, number: int) -> HttpResponse:
+    """What the dialog of the job's page says, as a page; and the answer to both."""
     job = _job_or_404(request, number)
-    if submission.pause_job(Actor(_person(request)), job.id).state == JobState.PAUSED:
+    if request.method != "POST" and job.state in (JobState.QUEUED, JobState.RUNNING):
+        address = _address(request, job)
+        context = {
+            "job": job,
+            "job_number": f"#{job.id}",
+            "address": address,
+            "urls": _urls(job, address),
+            "progress": selectors.progress(job),
+            "kept_days": settings.RESERVATION_KEPT_DAYS,
+        }
+        return render(request, "enrichment/job_pause.html", context)
+    if (
+        request.method == "POST"
+        and submission.pause_job(Actor(_person(request)), job.id).state == JobState.PAUSED
+    ):
         messages.success(request, "Paused. Nothing new is sent within 5 s; rows at Icypeas still come back.")
     else:
         messages.warning(request, f"Job #{job.id} was not running any more, so there was nothing to pause.")
@@ -263,7 +281,12 @@ def job_pause(request: HttpRequest, number: int) -> HttpResponse:
 @require_right(Right.SPEND)
 def job_resume(request: HttpRequest, number: int) -> HttpResponse:
     job = _job_or_404(request, number)
-    if submission.resume_job(Actor(_person(request)), job.id).is_active:
+    try:
+        resumed = submission.resume_job(Actor(_person(request)), job.id)
+    except submission.SubmissionError as error:
+        messages.error(request, error.message)
+        return _see_other(str(_address(request, job)))
+    if resumed.is_active:
         messages.success(request, "Resumed. The waiting rows go on.")
     else:
         messages.warning(request, f"Job #{job.id} has ended meanwhile, so there was nothing to resume.")

@@ -227,14 +227,16 @@ def test_a_running_job_moves_by_itself_and_can_be_paused_resumed_and_cancelled(
     upload(page, "email-search", f"First name;Last name;Website\r\n{rows}".encode(), "stop.csv")
     job = start(page, "pause, resume, cancel")
 
-    page.get_by_role("button", name="Pause").click()
+    page.get_by_role("link", name="Pause…").click()
+    expect(page.get_by_role("dialog").get_by_text("not sent and wait")).to_be_visible()
+    page.get_by_role("dialog").get_by_role("button", name="Pause").click()
     expect(page.get_by_role("button", name="Resume")).to_be_visible()
     time.sleep(5)
     sent = desk.query("SELECT count(*) FROM keys_call WHERE job = ? AND route = 'bulk-search'", job)
     time.sleep(3)
     assert desk.query("SELECT count(*) FROM keys_call WHERE job = ? AND route = 'bulk-search'", job) == sent
     page.get_by_role("button", name="Resume").click()
-    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    expect(page.get_by_role("link", name="Pause…")).to_be_visible()
     page.get_by_role("link", name=re.compile("^Cancel")).or_(
         page.get_by_role("button", name="Cancel…")
     ).first.click()

@@ -174,7 +174,7 @@ def test_wrong_method_is_refused(
     assert getattr(as_person(operator), method)(url(running, rest)).status_code == 405
 
 
-@pytest.mark.parametrize("rest", ["pause/", "resume/", "start/", "discard/", "balance/"])
+@pytest.mark.parametrize("rest", ["resume/", "start/", "discard/", "balance/"])
 def test_reload_of_an_address_that_only_takes_forms_leads_to_the_job(
     as_person: AsPerson, operator: User, running: EnrichmentJob, rest: str
 ) -> None:
