@@ -17,7 +17,7 @@ from enrichment.choices import JobState, PauseReason, RowState
 from enrichment.models import EnrichmentJob, EnrichmentRow
 from enrichment.operations.base import Operation
 from enrichment.selectors import Progress, RowFilter
-from enrichment.services import reservations
+from enrichment.services import attempts, reservations
 from keys import ledger
 from keys.clock import db_now
 from people.models import User
@@ -30,12 +30,13 @@ UNFAMILIAR = "Nobody knows this reason yet: look at the raw answer of a row."
 
 # Reason code → what can be done about it, and by whom.
 ADVICE = {
-    "bad_input": "You can correct these cells and run them as a new list.",
-    "refused": "The whole batch was refused before anything ran. Correct the cells it names and run them as a new list.",
-    "poison": "Whoever runs this installation: the worker's log says why it ended.",
+    "bad_input": "Correct the cells, then send them; as they are, Icypeas will refuse them again. Refusals are free.",
+    "refused": "The whole batch was refused before anything ran. Correct the cells it names, then send the rows again.",
+    "poison": "The worker's log says why it ended: ask whoever runs this installation, then send them again.",
     "not_seen": "Never sent again by itself.",
     "no_answer": "Never sent again by itself.",
-    "asked_elsewhere": "Decided together with the other job.",
+    "asked_elsewhere": "The other job got no answer. They can be sent again from here.",
+    "cancelled": "The job was cancelled: run them as a new list.",
     EnrichmentRow.ACCEPTED_PAID: "Counted as paid. You can run them as a new list, which can cost again.",
 }
 
@@ -522,6 +523,7 @@ class RowPage:
     following: int | None
     lead: int | None
     may_open_payer: bool
+    can_correct: bool
     emails: Sequence[tuple[str, str, str]]  # certainty, address, mail server
     verdict: str
 
@@ -553,6 +555,7 @@ def row_page(
         lead=selectors.lead_position(receipt.row)
         if receipt.row.state == RowState.CACHED and not paid_by
         else None,
+        can_correct=attempts.can_correct(job, receipt.row),
         may_open_payer=bool(paid_by and visible.filter(id=paid_by.id).exists()),
         emails=[
             (

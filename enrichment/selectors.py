@@ -481,6 +481,16 @@ def failure_reasons(job: EnrichmentJob) -> list[Mapping[str, Any]]:
     ]
 
 
+def costs_of_asking(job: EnrichmentJob, rows: QuerySet[EnrichmentRow]) -> dict[str, Decimal]:
+    """The most that asking `rows` of a job can cost, by reason code: each question once, known answers for nothing."""
+    known = Question.objects.filter(
+        realm=job.realm, operation=job.operation, latest_answer__answered_at__gte=job.fresh_after or db_now()
+    )
+    questions = rows.order_by().values_list("reason_code")
+    asked = questions.annotate(n=Count("digest", distinct=True, filter=~Q(digest__in=known.values("digest"))))
+    return {code: count * job.price for code, count in asked}
+
+
 def verdict_counts(job: EnrichmentJob) -> dict[str, int]:
     """Rows that have an answer, by its verdict; known answers and duplicates count with theirs."""
     answered = EnrichmentRow.objects.filter(job=job, state__in=ANSWERED_ROWS, answer__isnull=False)

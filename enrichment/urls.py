@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from enrichment.views import job_create, job_detail, job_list, job_uncertain, lookup, overview
+from enrichment.views import job_create, job_detail, job_list, job_retry, job_uncertain, lookup, overview
 
 app_name = "enrichment"
 
@@ -24,6 +24,8 @@ urlpatterns = [
     path("jobs/<int:number>/resume/", job_detail.job_resume, name="job_resume"),
     path("jobs/<int:number>/cancel/", job_detail.job_cancel, name="job_cancel"),
     path("jobs/<int:number>/uncertain/", job_uncertain.job_uncertain, name="job_uncertain"),
+    path("jobs/<int:number>/retry/", job_retry.job_retry, name="job_retry"),
+    path("jobs/<int:number>/rows/<int:position>/correct/", job_retry.job_correct, name="job_correct"),
     path("jobs/<int:number>/export/", job_detail.job_export, name="job_export"),
     path("jobs/<int:number>/raw/<int:position>/", job_detail.row_raw, name="row_raw"),
     path("lookup/", lookup.lookup, name="lookup"),

@@ -55,6 +55,14 @@ def correctable(job: EnrichmentJob) -> QuerySet[EnrichmentRow]:
     )
 
 
+def can_correct(job: EnrichmentJob, row: EnrichmentRow) -> bool:
+    """Whether a person may correct this row now."""
+    if job.state != JobState.COMPLETED:
+        return False
+    failed = row.state == RowState.FAILED and row.reason_code in (*UNPAID, CORRECTED)
+    return failed or row.state == RowState.SKIPPED
+
+
 def correct_row(actor: audit.Actor, job_id: int, position: int, told: Mapping[str, str]) -> EnrichmentRow:
     """Put `told` (input field → text) in the place of a row's cells. The row is not sent yet: its reason says so, and a
     new attempt takes it. Raises `AttemptError`, also for an input that still cannot be asked."""

@@ -142,6 +142,7 @@ def _results(request: HtmxHttpRequest, job: EnrichmentJob) -> dict[str, Any]:
         "done": job.rows_total - job.rows_open,
         "returning_to": _closed_row(request),
         "may_view_keys": person.may(Right.VIEW_KEYS),
+        "may_spend": person.may(Right.SPEND),
     }
 
 
@@ -231,6 +232,7 @@ def job_row(request: HtmxHttpRequest, number: int, position: int) -> HttpRespons
         "previous": _row_url(address, job, opened.previous),
         "following": _row_url(address, job, opened.following),
         "may_view_keys": person.may(Right.VIEW_KEYS),
+        "may_spend": person.may(Right.SPEND),
     }
     return render(request, "enrichment/job_row.html", context)
 

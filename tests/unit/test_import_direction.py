@@ -68,7 +68,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "enrichment.review_page",
         "enrichment.uncertain_page",
     ),
-    ("enrichment.overview_page", "enrichment.lookup_page"),
+    ("enrichment.overview_page", "enrichment.lookup_page", "enrichment.retry_page"),
     ("enrichment.chaos",),
     ("enrichment.views", "enrichment.management"),
     ("enrichment.urls", "enrichment.apps"),

@@ -685,7 +685,7 @@ def test_finished_page_groups_failures_and_warns_of_uncertain_rows(
 
     text = plain(page)
     assert "Why 2 rows failed" in text
-    assert "Not accepted. first in row 1 2 You can correct these cells" in text
+    assert "Not accepted. first in row 1 2 Correct the cells, then send them" in text
     assert (
         "1 row is uncertain and may have cost up to 0.1 credits. It broke. These rows are never sent again by themselves. Decide what becomes of them"
         in text

@@ -1,0 +1,141 @@
+"""What the page of rows without an answer says: failed and skipped rows by reason, and what can be done about each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import Count, Min
+from django.urls import reverse
+from django.utils.http import urlencode
+
+from enrichment import column_mapping, operations, selectors
+from enrichment.choices import JobState, RowState
+from enrichment.job_page import ADVICE, UNFAMILIAR, title_of
+from enrichment.lookup_forms import LEFT_OUT, InputsForm
+from enrichment.models import EnrichmentJob, EnrichmentRow
+from enrichment.review_page import TITLES
+from enrichment.services import attempts
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of one reason. `credits` is the most that sending them can cost; `correct_url` leads to the first of them."""
+
+    code: str
+    title: str
+    text: str
+    advice: str
+    rows: int
+    credits: Decimal
+    can_send: bool
+    rows_url: str
+    correct_url: str
+
+
+@dataclass(frozen=True)
+class Page:
+    groups: Sequence[Group]
+    is_finished: bool
+
+    @property
+    def rows(self) -> int:
+        return sum(group.rows for group in self.groups)
+
+    @property
+    def can_send(self) -> bool:
+        return self.is_finished and any(group.can_send for group in self.groups)
+
+
+def page(job: EnrichmentJob) -> Page:
+    """Failed and skipped rows by reason, the largest group first. Uncertain rows have a page of their own."""
+    found = (
+        EnrichmentRow.objects.filter(job=job, state__in=(RowState.FAILED, RowState.SKIPPED))
+        .order_by()
+        .values("reason_code")
+        .annotate(rows=Count("id"), text=Min("reason"), state=Min("state"))
+    )
+    costs = selectors.costs_of_asking(job, attempts.sendable(job))
+    correctable = dict(
+        attempts.correctable(job).order_by().values_list("reason_code").annotate(Min("position"))
+    )
+    groups = [_group(job, entry, costs, correctable) for entry in found]
+    return Page(sorted(groups, key=lambda group: (-group.rows, group.code)), job.state == JobState.COMPLETED)
+
+
+def _group(
+    job: EnrichmentJob, entry: Mapping[str, Any], costs: Mapping[str, Decimal], correctable: Mapping[str, int]
+) -> Group:
+    code = entry["reason_code"]
+    title = TITLES.get(code, entry["text"])
+    can_send, first = code in costs, correctable.get(code)
+    rows = reverse("enrichment:job_detail", args=[job.id])
+    return Group(
+        code=code,
+        title=title,
+        text=entry["text"] if title != entry["text"] else "",
+        advice=_advice(code, can_send=can_send, can_correct=first is not None),
+        rows=entry["rows"],
+        credits=costs.get(code, Decimal(0)),
+        can_send=can_send,
+        rows_url=f"{rows}?{urlencode({'reason': code})}#results",
+        correct_url=correct_url(job, first, code) if first is not None else "",
+    )
+
+
+def _advice(code: str, *, can_send: bool, can_correct: bool) -> str:
+    if code in ADVICE:
+        return ADVICE[code]
+    if code == attempts.CORRECTED:
+        return "Corrected and ready to be sent."
+    if can_send:
+        return "Skipped because you chose so. They can be asked after all."
+    return "Cannot be asked like this. Correct the cells, then send them." if can_correct else UNFAMILIAR
+
+
+def correct_url(job: EnrichmentJob, position: int, code: str) -> str:
+    """Where a row's cells are corrected; `code` is the reason whose rows come one after another."""
+    return f"{reverse('enrichment:job_correct', args=[job.id, position])}?{urlencode({'reason': code})}"
+
+
+# --- one row -----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A row to correct: what it is about, why it was not asked, its cells, and how many of its reason are left."""
+
+    row: EnrichmentRow
+    title: str
+    cells: Sequence[tuple[str, str]]
+    left: int
+    following: int | None
+
+
+def correction(job: EnrichmentJob, position: int, code: str) -> Correction | None:
+    """None when there is no such row, or it is none that may be corrected."""
+    row = attempts.correctable(job).filter(position=position).first()
+    if row is None:
+        return None
+    others = attempts.correctable(job).filter(reason_code=code).exclude(position=position)
+    after = (
+        others.filter(position__gt=position).order_by("position").values_list("position", flat=True).first()
+    )
+    first = others.order_by("position").values_list("position", flat=True).first()
+    header = job.upload.header if job.upload else []
+    return Correction(
+        row=row,
+        title=title_of(job, row)[0],
+        cells=[(name, cell) for name, cell in zip(header, row.cells, strict=False) if cell],
+        left=others.count(),
+        following=after or first,
+    )
+
+
+def inputs_form(job: EnrichmentJob, row: EnrichmentRow, posted: Mapping[str, str] | None) -> InputsForm:
+    """The operation's inputs, filled with what the row says now. A full name only where the list has one."""
+    left_out = LEFT_OUT - set(job.mapping)
+    told = row.told or (column_mapping.apply(job.mapping, row.cells) if job.mapping else row.inputs)
+    return InputsForm(operations.get(job.operation), left_out, posted, initial=told)

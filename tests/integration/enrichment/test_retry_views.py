@@ -1,0 +1,133 @@
+"""Rows without an answer: grouped, corrected one after another, sent again."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from enrichment.models import EnrichmentJob, EnrichmentRow
+from people.models import User
+from tests import factories
+from tests.fakes.engine import Engine, assert_paid_once
+
+AsPerson = Callable[[User], Client]
+
+
+def words(response: Any) -> str:
+    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", response.content.decode())))
+
+
+@pytest.fixture
+def job(engine: Engine) -> EnrichmentJob:
+    """Finished: one answer, one row that Icypeas did not accept, two that could not be asked."""
+    text = "Email,Note\nann@sbx-found.example,a\nbad@sbx-badinput.example,b\nno address,c\nnone,d\n"
+    draft = factories.make_job_from_file(
+        text.encode(), created_by=engine.person, operation="email-verification"
+    )
+    job = engine.run(engine.begin(draft))
+    assert (job.state, job.rows_failed, job.rows_skipped) == ("completed", 1, 2)
+    return job
+
+
+def test_reasons_are_listed_with_rows_cost_and_what_can_be_done(
+    job: EnrichmentJob, engine: Engine, as_person: AsPerson
+) -> None:
+    client = as_person(engine.person)
+
+    assert "Correct or send again" in words(client.get(f"/jobs/{job.id}/"))
+    page = client.get(f"/jobs/{job.id}/retry/")
+
+    assert "3 rows of this job were not asked, or came to nothing without being paid" in words(page)
+    boxes = re.findall(r'name="reason" value="([^"]*)"', page.content.decode())
+    assert boxes == ["bad_input"]  # what cannot be asked has to be corrected first
+
+
+def test_rows_are_corrected_one_after_another_and_sent(
+    job: EnrichmentJob, engine: Engine, as_person: AsPerson
+) -> None:
+    client = as_person(engine.person)
+    code = EnrichmentRow.objects.get(job=job, position=3).reason_code
+    first = f"/jobs/{job.id}/rows/3/correct/?reason={code}"
+
+    form = client.get(first)
+    assert 'value="no address"' in form.content.decode()
+    saved = client.post(first, {"email": "cleo@sbx-found.example", "next": "1"})
+    assert saved["Location"] == f"/jobs/{job.id}/rows/4/correct/?reason={code}"
+    saved = client.post(saved["Location"], {"email": "dora@sbx-found.example"})
+    assert saved["Location"] == f"/jobs/{job.id}/retry/"
+    page = client.get(saved["Location"])
+    assert "Corrected and ready to be sent" in words(page)
+    sent = client.post(f"/jobs/{job.id}/retry/", {"reason": "corrected"})
+
+    assert sent.status_code == 303
+    job = engine.run(EnrichmentJob.objects.get(id=job.id))
+    assert (job.state, job.attempt, job.rows_found, job.rows_skipped) == ("completed", 2, 3, 0)
+    assert_paid_once(engine.sandbox, times=3)
+
+
+def test_correction_that_cannot_be_asked_stays_in_the_form(
+    job: EnrichmentJob, engine: Engine, as_person: AsPerson
+) -> None:
+    answer = as_person(engine.person).post(f"/jobs/{job.id}/rows/3/correct/", {"email": "still none"})
+
+    assert answer.status_code == 422
+    assert 'value="still none"' in answer.content.decode()
+    assert EnrichmentRow.objects.get(job=job, position=3).told is None
+
+
+@pytest.mark.parametrize(
+    ("posted", "message"),
+    [({}, "Choose at least one reason."), ({"reason": "accepted_paid"}, "No row has one of the chosen")],
+)
+def test_sending_past_the_form_is_refused(
+    job: EnrichmentJob, engine: Engine, as_person: AsPerson, posted: dict[str, str], message: str
+) -> None:
+    answer = as_person(engine.person).post(f"/jobs/{job.id}/retry/", posted)
+
+    assert answer.status_code == 422
+    assert message in words(answer)
+    assert EnrichmentJob.objects.get(id=job.id).state == "completed"
+
+
+def test_sending_above_the_cap_says_so_and_changes_nothing(
+    job: EnrichmentJob, engine: Engine, as_person: AsPerson
+) -> None:
+    engine.key.daily_cap = Decimal("0.1")
+    engine.key.save()
+
+    answer = as_person(engine.person).post(f"/jobs/{job.id}/retry/", {"reason": "bad_input"})
+
+    assert answer.status_code == 422
+    assert "daily cap" in words(answer)
+    assert EnrichmentJob.objects.get(id=job.id).attempt == 1
+
+
+def test_who_may_not_spend_sees_who_may(job: EnrichmentJob, engine: Engine, as_person: AsPerson) -> None:
+    auditor = as_person(factories.make_user(role="auditor"))
+
+    assert "Ira Quist can do this." in words(auditor.get(f"/jobs/{job.id}/"))
+    assert auditor.get(f"/jobs/{job.id}/retry/").status_code == 403
+    assert auditor.post(f"/jobs/{job.id}/rows/3/correct/", {"email": "a@b.example"}).status_code == 403
+
+
+def test_rows_of_another_team_are_not_there(job: EnrichmentJob, engine: Engine, as_person: AsPerson) -> None:
+    stranger = as_person(factories.make_user(team=factories.make_team("Others")))
+
+    assert stranger.get(f"/jobs/{job.id}/retry/").status_code == 404
+    assert stranger.post(f"/jobs/{job.id}/rows/3/correct/", {"email": "a@b.example"}).status_code == 404
+
+
+def test_answered_row_is_not_corrected(job: EnrichmentJob, engine: Engine, as_person: AsPerson) -> None:
+    client = as_person(engine.person)
+
+    answer = client.post(f"/jobs/{job.id}/rows/1/correct/", {"email": "a@b.example"})
+
+    assert answer["Location"] == f"/jobs/{job.id}/"
+    assert client.get(f"/jobs/{job.id}/rows/99/correct/").status_code == 404
+    assert EnrichmentRow.objects.get(job=job, position=1).told is None
