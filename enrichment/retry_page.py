@@ -13,7 +13,7 @@ from django.utils.http import urlencode
 
 from enrichment import column_mapping, operations, selectors
 from enrichment.choices import JobState, RowState
-from enrichment.job_page import ADVICE, UNFAMILIAR, title_of
+from enrichment.job_page import ADVICE, UNFAMILIAR
 from enrichment.lookup_forms import LEFT_OUT, InputsForm
 from enrichment.models import EnrichmentJob, EnrichmentRow
 from enrichment.review_page import TITLES
@@ -105,10 +105,10 @@ def correct_url(job: EnrichmentJob, position: int, code: str) -> str:
 
 @dataclass(frozen=True)
 class Correction:
-    """A row to correct: what it is about, why it was not asked, its cells, and how many of its reason are left."""
+    """A row to correct, its cells, and how many other rows of the reason `code` are left; `following` is the next."""
 
     row: EnrichmentRow
-    title: str
+    code: str
     cells: Sequence[tuple[str, str]]
     left: int
     following: int | None
@@ -119,6 +119,7 @@ def correction(job: EnrichmentJob, position: int, code: str) -> Correction | Non
     row = attempts.correctable(job).filter(position=position).first()
     if row is None:
         return None
+    code = code or row.reason_code
     others = attempts.correctable(job).filter(reason_code=code).exclude(position=position)
     after = (
         others.filter(position__gt=position).order_by("position").values_list("position", flat=True).first()
@@ -127,7 +128,7 @@ def correction(job: EnrichmentJob, position: int, code: str) -> Correction | Non
     header = job.upload.header if job.upload else []
     return Correction(
         row=row,
-        title=title_of(job, row)[0],
+        code=code,
         cells=[(name, cell) for name, cell in zip(header, row.cells, strict=False) if cell],
         left=others.count(),
         following=after or first,

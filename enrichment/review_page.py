@@ -134,7 +134,7 @@ class Review:
         """The words of the button that starts with a sample."""
         assert self.estimate is not None
         credits = ledger.words(self.sample_rows * self.estimate.price)
-        return f"Try {self.sample_rows} random rows first, at most {credits} credit{'' if credits == '1' else 's'}"
+        return f"Try {self.sample_rows} random rows, at most {credits}"
 
     @property
     def rate_note(self) -> str:

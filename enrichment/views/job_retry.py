@@ -62,8 +62,7 @@ def job_correct(request: HttpRequest, number: int, position: int) -> HttpRespons
             f"The rows of job #{job.id} hold people's data, and your role sees those of your own team only. "
             f"{who_can(Right.VIEW_ALL_ROWS)} can open them."
         )
-    code = request.GET.get("reason", "")[:40]
-    opened = retry_page.correction(job, position, code)
+    opened = retry_page.correction(job, position, request.GET.get("reason", "")[:40])
     if opened is None:
         if job.rows.filter(position=position).exists():
             messages.warning(request, f"Row {position:,} has an answer or waits for one: nothing to correct.")
@@ -78,9 +77,9 @@ def job_correct(request: HttpRequest, number: int, position: int) -> HttpRespons
         else:
             messages.success(request, f"Row {position:,} is corrected. It is not sent yet.")
             if "next" in request.POST and opened.following:
-                return _see_other(retry_page.correct_url(job, opened.following, code))
+                return _see_other(retry_page.correct_url(job, opened.following, opened.code))
             return _see_other(reverse("enrichment:job_retry", args=[job.id]))
-    context = {**_common(job), "opened": opened, "form": form, "code": code}
+    context = {**_common(job), "opened": opened, "form": form}
     return render(request, "enrichment/job_correct.html", context, status=422 if form.errors else 200)
 
 

@@ -25,6 +25,9 @@ def pages_of(desk: Desk) -> list[Shot]:
     search = desk.query(
         "SELECT max(id) FROM enrichment_enrichmentjob WHERE state = 'completed' AND operation = 'email-search' AND mode = 'bulk'"
     )[0][0]
+    skipped = desk.query(
+        "SELECT min(position) FROM enrichment_enrichmentrow WHERE state = 'skipped' AND job_id = ?", search
+    )[0][0]
     draft = desk.query("SELECT max(id) FROM enrichment_enrichmentjob WHERE state = 'draft'")[0][0]
     return [
         Shot("login", "/login/", ""),
@@ -38,6 +41,8 @@ def pages_of(desk: Desk) -> list[Shot]:
         Shot("job-finished-verify", f"/jobs/{finished}/", "Manager"),
         Shot("job-filtered", f"/jobs/{search}/?state=found&row=1"),
         Shot("job-receipt", f"/jobs/{search}/rows/1/"),
+        Shot("job-retry", f"/jobs/{search}/retry/"),
+        Shot("job-correct", f"/jobs/{search}/rows/{skipped}/correct/"),
         Shot("lookup-search", "/lookup/email-search/"),
         Shot("lookup-verify", "/lookup/email-verification/"),
         Shot("keys", "/keys/", "Key admin"),

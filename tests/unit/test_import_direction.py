@@ -51,12 +51,12 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("enrichment.services.reservations",),
     ("enrichment.services.answers",),
     ("enrichment.services.send_path",),
+    ("enrichment.services.decisions",),
     (
         "enrichment.services.processing",
         "enrichment.services.balances",
         "enrichment.services.uploads",
         "enrichment.services.exporting",
-        "enrichment.services.decisions",
         "enrichment.services.attempts",
     ),
     ("enrichment.tasks",),

@@ -83,9 +83,9 @@ def test_review_offers_a_sample_for_a_list_that_is_longer(
 ) -> None:
     client = as_person(user)
 
-    assert "random rows first" not in words(client.get(f"/jobs/{draft_of(user, 10).id}/review/"))
+    assert "random rows" not in words(client.get(f"/jobs/{draft_of(user, 10).id}/review/"))
     job = draft_of(user, 11)
-    assert "Try 10 random rows first, at most 1 credit" in words(client.get(f"/jobs/{job.id}/review/"))
+    assert "Try 10 random rows, at most 1" in words(client.get(f"/jobs/{job.id}/review/"))
     started = client.post(f"/jobs/{job.id}/start/", order(job, key, sample="1"))
 
     assert started.status_code == 303
