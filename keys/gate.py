@@ -1,6 +1,6 @@
 """The gate: the only way to a call. It knows the key record, checks it, and records what it let out or refused.
 
-Order: state → environment → scope → cap → secret → limiter. A refusal makes no HTTP request and costs nothing.
+Order: state → environment → scope → cap and budget → secret → limiter. A refusal makes no HTTP request and costs nothing.
 The caller commits its intent after `admit` and before it sends, and ends with `record`.
 """
 
@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
-from keys import breaker, ledger, limiter
+from keys import breaker, budgets, ledger, limiter
 from keys.choices import USABLE_STATES, KeyState, Outcome, Realm
 from keys.clock import db_now
 from keys.models import Account, Call, KeyRecord
@@ -144,7 +144,18 @@ def admit(errand: Errand, *, max_wait_s: float) -> Permit:
 
 
 def _cap_refusal(key: KeyRecord, errand: Errand) -> tuple[Outcome, str] | None:
-    if key.daily_cap is None or errand.scope == ACCOUNT_READ:
+    """Paid calls stop when a budget or a cap was lowered below what is set aside already."""
+    if errand.scope == ACCOUNT_READ:
+        return None
+    for budget in budgets.for_key(key):
+        standing = budgets.standing(budget)
+        if standing.committed > standing.credits:
+            return (
+                Outcome.POLICY_BUDGET,
+                f"{standing.name[0].upper()}{standing.name[1:]} is {ledger.words(standing.credits)} credits and "
+                f"{ledger.words(standing.committed)} are reserved or charged. {who_can(Right.SET_BUDGETS)} can raise it.",
+            )
+    if key.daily_cap is None:
         return None
     committed = ledger.committed_today(key)
     if committed <= key.daily_cap:

@@ -15,9 +15,12 @@ from zoneinfo import ZoneInfo
 from django.db import transaction
 from django.db.models import Q, QuerySet, Sum
 
+from keys import budgets
 from keys.choices import EntryKind
 from keys.clock import db_now
 from keys.models import Account, KeyRecord, LedgerEntry
+from people.rights import Right
+from people.selectors import who_can
 
 ZERO = Decimal(0)
 
@@ -135,9 +138,20 @@ def reserve(*, key: KeyRecord, operation: str, job: int, credits: Decimal, note:
                     limit="cap",
                     fits=cap_left,
                 )
+        budgets.lock(key)
+        for budget in budgets.for_key(key):
+            standing = budgets.standing(budget)
+            if credits > standing.left:
+                raise ReservationError(
+                    f"This can cost {words(credits)} credits and {standing.name} leaves {words(standing.left)} "
+                    f"of {words(standing.credits)}. {who_can(Right.SET_BUDGETS)} can raise it.",
+                    limit="budget",
+                    fits=standing.left,
+                )
         _append(
             EntryKind.RESERVED, key=key, operation=operation, job=job, credits=credits, batch=None, note=note
         )
+        budgets.note_thresholds(key)
 
 
 def charge(

@@ -144,6 +144,7 @@ class LedgerEntry(models.Model):
         indexes = (
             models.Index(fields=["account", "kind", "at"]),
             models.Index(fields=["key", "kind", "at"]),
+            models.Index(fields=["team", "kind", "at"]),
         )
         constraints = (
             models.CheckConstraint(condition=models.Q(credits__gte=0), name="ledger_not_negative"),
@@ -156,6 +157,86 @@ class LedgerEntry(models.Model):
         if not self._state.adding:
             raise TypeError("Ledger entries are append-only.")
         super().save(*args, **kwargs)
+
+
+class Budget(models.Model):
+    """What a team, or a key, may spend in each month from `first_month` (its first day) on; no credits: no budget.
+
+    Append-only: of those that have begun the latest holds, and a correction comes before what it corrects.
+    """
+
+    team = models.ForeignKey("people.Team", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    key = models.ForeignKey(KeyRecord, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    realm = models.CharField(max_length=10, choices=Realm.choices)
+    first_month = models.DateField()
+    credits = models.DecimalField(max_digits=14, decimal_places=3, null=True, blank=True)
+    set_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+"
+    )
+    set_at = models.DateTimeField(auto_now_add=True)
+    reason = models.CharField(max_length=300)
+
+    class Meta:
+        ordering = ("-first_month", "-id")
+        constraints = (
+            models.CheckConstraint(
+                condition=models.Q(team__isnull=True) ^ models.Q(key__isnull=True),
+                name="budget_of_team_or_key",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.owner} from {self.first_month:%B %Y}"
+
+    @property
+    def owner(self) -> str:
+        return str(self.team or self.key)
+
+
+class BudgetNotice(models.Model):
+    """A share of a month's budget that was reached, written once. `threshold` is 50, 80 or 100 percent."""
+
+    team = models.ForeignKey("people.Team", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    key = models.ForeignKey(KeyRecord, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    realm = models.CharField(max_length=10, choices=Realm.choices)
+    month = models.DateField()
+    threshold = models.PositiveSmallIntegerField()
+    committed = models.DecimalField(max_digits=14, decimal_places=3)
+    credits = models.DecimalField(max_digits=14, decimal_places=3)
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("-at",)
+        constraints = (
+            models.UniqueConstraint(
+                fields=["team", "realm", "month", "threshold"],
+                condition=models.Q(team__isnull=False),
+                name="one_notice_per_team",
+            ),
+            models.UniqueConstraint(
+                fields=["key", "month", "threshold"],
+                condition=models.Q(key__isnull=False),
+                name="one_notice_per_key",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.team or self.key} reached {self.threshold} %"
+
+
+class BalanceReading(models.Model):
+    """A balance that differed from the one read before, so that spending can be compared with what Icypeas says."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="readings")
+    credits = models.DecimalField(max_digits=14, decimal_places=3)
+    asked_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("asked_at",)
+        indexes = (models.Index(fields=["account", "asked_at"]),)
+
+    def __str__(self) -> str:
+        return f"{self.credits} at {self.asked_at}"
 
 
 class RateSlot(models.Model):

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from keys.choices import KeyState, Realm
 from keys.clock import db_now
-from keys.models import Account, KeyRecord, Worker
+from keys.models import Account, BalanceReading, KeyRecord, Worker
 from keys.scopes import SCOPES
 from keys.secrets import SecretError, check_reference
 from keys.selectors import missing_for_activation, name_part_problem
@@ -210,7 +210,12 @@ def ask_for_balance(account: Account) -> bool:
 
 
 def store_balance(account: Account, *, credits: Decimal, asked_at: datetime, user_id: str = "") -> None:
-    """Keep a reading; an older one never replaces a newer one."""
+    """Keep a reading; an older one never replaces a newer one. One that differs from the one before is kept for good."""
+    last = (
+        BalanceReading.objects.filter(account=account, asked_at__lte=asked_at).order_by("-asked_at").first()
+    )
+    if last is None or last.credits != credits:
+        BalanceReading.objects.create(account=account, credits=credits, asked_at=asked_at)
     Account.objects.filter(
         Q(balance_asked_at__isnull=True) | Q(balance_asked_at__lt=asked_at), id=account.id
     ).update(

@@ -14,6 +14,7 @@ class Right(models.TextChoices):
     MANAGE_KEYS = "manage_keys", "make and change key records"
     VIEW_ACTIVITY = "view_activity", "see the audit log"
     APPROVE = "approve", "approve expensive jobs"
+    SET_BUDGETS = "set_budgets", "set monthly budgets"
     VIEW_STYLEGUIDE = "view_styleguide", "see the component page"
 
 
@@ -35,6 +36,7 @@ RIGHTS: dict[str, frozenset[Right]] = {
             Right.SPEND,
             Right.VIEW_KEYS,
             Right.MANAGE_KEYS,
+            Right.SET_BUDGETS,
             Right.VIEW_ACTIVITY,
             Right.VIEW_STYLEGUIDE,
         }
@@ -48,6 +50,7 @@ RIGHTS: dict[str, frozenset[Right]] = {
             Right.VIEW_KEYS,
             Right.VIEW_ACTIVITY,
             Right.APPROVE,
+            Right.SET_BUDGETS,
             Right.VIEW_STYLEGUIDE,
         }
     ),

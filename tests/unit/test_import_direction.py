@@ -32,6 +32,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("keys.secrets.env", "keys.secrets.file"),
     ("keys.secrets.base",),
     ("keys.secrets",),
+    ("keys.budgets",),
     ("keys.ledger", "keys.limiter"),
     ("keys.breaker",),
     ("keys.selectors",),
