@@ -59,10 +59,13 @@ def frame(request: HttpRequest) -> dict[str, Any]:
                 ],
             }
         )
+    review = []
+    if user.may(Right.VIEW_JOBS):
+        review.append(_item(request, "Spend", "enrichment:spend", "wallet"))
     if user.may(Right.VIEW_ACTIVITY):
-        groups.append(
-            {"label": "Review", "items": [_item(request, "Activity", "people:activity", "scroll-text")]}
-        )
+        review.append(_item(request, "Activity", "people:activity", "scroll-text"))
+    if review:
+        groups.append({"label": "Review", "items": review})
     shown.update(
         nav=groups,
         available=key_selectors.shown_balance(),

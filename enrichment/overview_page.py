@@ -13,10 +13,10 @@ from django.utils import timezone
 from enrichment import job_list_page, operations, selectors
 from enrichment.job_list_page import JobLine
 from enrichment.selectors import JobFilter
-from keys import ledger
+from keys import budgets, ledger
 from keys import selectors as key_selectors
 from keys.choices import Realm
-from keys.models import KeyRecord
+from keys.models import BudgetNotice, KeyRecord
 from keys.selectors import Finding, KeyFilter
 from people.models import User
 from people.rights import Right
@@ -58,6 +58,7 @@ class Overview:
     active: int
     active_rows: int
     is_first_day: bool
+    budget_notices: list[BudgetNotice]
 
     @property
     def available_note(self) -> str:
@@ -95,7 +96,7 @@ class Overview:
 
     @property
     def waiting(self) -> int:
-        return len(self.drafts) + len(self.paused) + len(self.uncertain)
+        return len(self.drafts) + len(self.paused) + len(self.uncertain) + len(self.budget_notices)
 
     @property
     def finished_credits(self) -> Decimal:
@@ -137,6 +138,7 @@ def overview(user: User) -> Overview:
         active=active.jobs,
         active_rows=active.rows,
         is_first_day=not active.jobs and not drafts and not selectors.count_views(user)[""],
+        budget_notices=_budget_notices(user, realm),
     )
 
 
@@ -185,6 +187,12 @@ def _days(charges: Mapping[tuple[str, str], Decimal]) -> list[dict[str, Any]]:
             }
         )
     return days
+
+
+def _budget_notices(user: User, realm: str) -> list[BudgetNotice]:
+    """What the budgets of the teams that the person may see have reached this month."""
+    sees_all = user.may(Right.VIEW_ALL_JOBS)
+    return budgets.recent_notices(None if sees_all else [user.team] if user.team else [], realm)
 
 
 def _findings(user: User) -> tuple[list[tuple[KeyRecord, Finding]], int]:

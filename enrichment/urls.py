@@ -2,7 +2,16 @@
 
 from django.urls import path
 
-from enrichment.views import job_create, job_detail, job_list, job_retry, job_uncertain, lookup, overview
+from enrichment.views import (
+    job_create,
+    job_detail,
+    job_list,
+    job_retry,
+    job_uncertain,
+    lookup,
+    overview,
+    spend,
+)
 
 app_name = "enrichment"
 
@@ -28,6 +37,8 @@ urlpatterns = [
     path("jobs/<int:number>/rows/<int:position>/correct/", job_retry.job_correct, name="job_correct"),
     path("jobs/<int:number>/export/", job_detail.job_export, name="job_export"),
     path("jobs/<int:number>/raw/<int:position>/", job_detail.row_raw, name="row_raw"),
+    path("spend/", spend.spend, name="spend"),
+    path("spend/budget/", spend.budget_set, name="budget_set"),
     path("lookup/", lookup.lookup, name="lookup"),
     path("lookup/answer/<int:number>/", lookup.lookup_answer, name="lookup_answer"),
     path("lookup/<slug:operation>/", lookup.lookup_form, name="lookup_form"),

@@ -221,7 +221,7 @@ class BudgetNotice(models.Model):
         )
 
     def __str__(self) -> str:
-        return f"{self.team or self.key} reached {self.threshold} %"
+        return f"{self.team or self.key} reached {self.threshold} % of its budget"
 
 
 class BalanceReading(models.Model):

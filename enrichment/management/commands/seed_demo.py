@@ -20,6 +20,7 @@ import httpx
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
+from django.utils import timezone
 from faker import Faker
 
 from enrichment.choices import BatchState, JobState, RowState, Source
@@ -28,9 +29,10 @@ from enrichment.providers.icypeas.payloads import parse_item
 from enrichment.providers.icypeas.routes import ROUTES
 from enrichment.services import answers, processing, submission, uploads
 from enrichment.services.transitions import lock_job, move_rows
-from keys.choices import Outcome
+from keys.budgets import set_budget
+from keys.choices import Outcome, Realm
 from keys.clock import db_now
-from keys.models import Account, Call, KeyRecord, LedgerEntry
+from keys.models import Account, BalanceReading, Call, KeyRecord, LedgerEntry
 from keys.services import KeySpec, create_key
 from people import audit
 from people.models import User
@@ -211,9 +213,11 @@ class Command(BaseCommand):
         fake = Faker(["en_GB", "de_DE", "fr_FR", "es_ES", "pl_PL", "sv_SE"])
         Faker.seed(SEED)
         chance = random.Random(SEED)
+        _read_balance_of(keys["sandbox_list_building_revops"].account)
         for run in RUNS:
             _relive(run, people[run.person], keys[run.key], fake, chance)
         _make_draft(people["ana"], fake, chance)
+        _set_budgets(audit.Actor(people["leo"], "demo"), keys)
         self.stdout.write(f"{len(people)} people, {len(keys)} key records, {len(RUNS)} finished jobs")
 
 
@@ -351,10 +355,9 @@ def _answer_from_history(job: EnrichmentJob, batch: Batch, at: datetime) -> None
         move_rows(job.id, rows.filter(state=RowState.WAITING), RowState.IN_FLIGHT)
         Batch.objects.filter(id=batch.id).update(state=BatchState.SENT, intent_at=at, sent_at=at, attempt=1)
     names = ("first_name", "last_name", "company") if job.operation == SEARCH else ("email",)
-    base = urlsplit(settings.ICYPEAS_BASE_URL)
-    answer = httpx.post(
-        f"{base.scheme}://{base.netloc}/control/seed",
-        json={
+    seeded = _control(
+        "seed",
+        {
             "user_id": SANDBOX_USER_ID,
             "files": [
                 {
@@ -366,11 +369,8 @@ def _answer_from_history(job: EnrichmentJob, batch: Batch, at: datetime) -> None
                 }
             ],
         },
-        trust_env=False,
-        timeout=30,
     )
-    answer.raise_for_status()
-    (file,) = answer.json()["files"]
+    (file,) = seeded["files"]
     asked = {item.external_id: item.question.inputs.get("email", "") for item in items}
     parsed = (
         parse_item(raw, operation=job.operation, asked_email=asked.get(raw["userData"]["externalId"], ""))
@@ -432,6 +432,39 @@ def _date_back(job_id: int, key: KeyRecord, person: User, at: datetime) -> None:
         last_used_rows=size,
     )
     Account.objects.filter(id=key.account_id).update(balance_asked_at=None, balance=None)
+
+
+def _control(path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What the sandbox's control answers: to a reading, or to `body`."""
+    base = urlsplit(settings.ICYPEAS_BASE_URL)
+    url = f"{base.scheme}://{base.netloc}/control/{path}"
+    with httpx.Client(trust_env=False, timeout=30) as client:
+        answer = client.get(url) if body is None else client.post(url, json=body)
+    answer.raise_for_status()
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def _read_balance_of(account: Account) -> None:
+    """The balance before the history, so that receipts and balance can be compared over it."""
+    credits = Decimal(_control("state")["accounts"][SANDBOX_USER_ID]["credits"])
+    before = db_now() - timedelta(days=max(run.days_ago for run in RUNS) + 1)
+    BalanceReading.objects.create(account=account, credits=credits, asked_at=before)
+
+
+def _set_budgets(manager: audit.Actor, keys: dict[str, KeyRecord]) -> None:
+    """Budgets that the month's jobs have burnt to different shares."""
+    month = timezone.localdate().replace(day=1)
+    key = keys["sandbox_list_building_revops"]
+    set_budget(
+        manager,
+        team=key.team,
+        realm=Realm.SANDBOX,
+        first_month=month,
+        credits=Decimal(1500),
+        reason="Agreed for the autumn",
+    )
+    set_budget(manager, key=key, first_month=month, credits=Decimal(600), reason="Lists for outbound")
 
 
 def _make_draft(person: User, fake: Faker, chance: random.Random) -> None:
