@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, BinaryIO
 
 from django import forms
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
+from django.utils import timezone
 
 from enrichment import column_mapping, csv_import, operations, selectors
 from enrichment.choices import JobState
 from enrichment.operations.base import Operation
+from keys.choices import Realm
 from keys.models import KeyRecord
 from people.models import User
 
@@ -198,6 +201,32 @@ class ChoiceForm(forms.Form):
 
     key = forms.IntegerField(required=False)
     freshness_days = forms.IntegerField(required=False, min_value=0, max_value=3650)
+
+
+class PriceForm(forms.Form):
+    """What one answer costs from a day on, and where that stands."""
+
+    operation = forms.ChoiceField(label="Operation")
+    realm = forms.ChoiceField(label="Money", choices=Realm.choices)
+    credits = forms.DecimalField(
+        label="Credits for one answer", max_digits=10, decimal_places=3, min_value=Decimal("0.001")
+    )
+    charged_when_empty = forms.BooleanField(label="Charged also when nothing is found", required=False)
+    valid_from = forms.DateField(label="Holds from", widget=forms.DateInput(attrs={"type": "date"}))
+    source = forms.CharField(
+        label="Source",
+        max_length=300,
+        help_text="A contract, an invoice, an address: where others can look it up.",
+        error_messages={"required": "Say where the price stands, so that others can look it up."},
+    )
+
+    def __init__(
+        self, data: Mapping[str, Any] | None = None, initial: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(data, initial={"valid_from": timezone.localdate(), **dict(initial or {})})
+        operation = self.fields["operation"]
+        assert isinstance(operation, forms.ChoiceField)
+        operation.choices = [(name, each.label) for name, each in operations.OPERATIONS.items()]
 
 
 class JobFilterForm(forms.Form):

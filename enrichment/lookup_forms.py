@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from decimal import Decimal
 from typing import Any
 
 from django import forms
 
 from enrichment.operations.base import Operation, Skipped
+from enrichment.prices import PriceNow
 from enrichment.selectors import KeyChoice
 from keys.models import KeyRecord
 
@@ -119,7 +119,9 @@ class LookupForm(InputsForm):
         return {**cleaned, "key_record": self.offered.get(str(cleaned.get("key", "")))}
 
 
-def cost_text(operation: Operation, price: Decimal) -> str:
+def cost_text(price: PriceNow) -> str:
     """What stands on the button: "at most 1 credit", or the price where every answer costs."""
-    amount = f"{price.normalize():,f} credit{'' if price == 1 else 's'}"
-    return amount if operation.charged_when_empty else f"at most {amount}"
+    if price.credits is None:
+        return "price not known"
+    amount = f"{price.credits.normalize():,f} credit{'' if price.credits == 1 else 's'}"
+    return amount if price.charged_when_empty else f"at most {amount}"

@@ -38,6 +38,28 @@ class Upload(models.Model):
         return self.name
 
 
+class Price(models.Model):
+    """Credits for one answer of an operation from a day on. Append-only: the latest that holds counts."""
+
+    operation = models.CharField(max_length=40)
+    realm = models.CharField(max_length=10, choices=Realm.choices)
+    credits = models.DecimalField(max_digits=10, decimal_places=3)
+    charged_when_empty = models.BooleanField(default=False)
+    valid_from = models.DateField()
+    source = models.CharField(max_length=300)
+    entered_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+"
+    )
+    entered_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("-valid_from", "-id")
+        indexes = (models.Index(fields=["operation", "realm", "-valid_from"]),)
+
+    def __str__(self) -> str:
+        return f"{self.credits.normalize():f} credits for {self.operation} from {self.valid_from:%d %b %Y}"
+
+
 class EnrichmentJob(models.Model):
     """One run of one operation over a list, or over one form.
 
@@ -85,6 +107,9 @@ class EnrichmentJob(models.Model):
     start_token = models.CharField(max_length=64, unique=True)
     price = models.DecimalField(max_digits=10, decimal_places=3, default=Decimal(0))
     charged_when_empty = models.BooleanField(default=False)
+    price_version = models.ForeignKey(
+        Price, on_delete=models.PROTECT, null=True, blank=True, related_name="jobs"
+    )
     estimate_min = models.DecimalField(max_digits=14, decimal_places=3, default=Decimal(0))
     estimate_expected = models.DecimalField(max_digits=14, decimal_places=3, default=Decimal(0))
     estimate_max = models.DecimalField(max_digits=14, decimal_places=3, default=Decimal(0))

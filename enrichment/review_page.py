@@ -13,7 +13,7 @@ from django.forms import BoundField
 from django.urls import reverse
 from django.utils.http import urlencode
 
-from enrichment import column_mapping, operations, selectors
+from enrichment import column_mapping, operations, prices, selectors
 from enrichment.choices import Mode
 from enrichment.column_mapping import MappingError
 from enrichment.csv_import import Layout
@@ -205,9 +205,9 @@ def review(
         refused=[choice for choice in choices if choice.refusal],
         scope=operation.scope(Mode.BULK),
         money=money,
-        obstacle=obstacle or (_limit(operation, estimate.at_most, money) if estimate and money else ""),
+        obstacle=obstacle or (_limit(estimate, estimate.at_most, money) if estimate and money else ""),
         sample_obstacle=obstacle
-        or (_limit(operation, settings.SAMPLE_ROWS * operation.price, money) if money else ""),
+        or (_limit(estimate, settings.SAMPLE_ROWS * estimate.price, money) if estimate and money else ""),
         version=f"{job.check_generation}-{job.rows_total}-{int(job.is_checked)}",
         urls=_urls(job, key, freshness_days),
     )
@@ -356,6 +356,8 @@ def _obstacle(
         return "The file cannot be read to its end. Correct how it is read, or upload it again."
     if estimate is None:
         return "The rows are still being checked."
+    if not estimate.is_priced:
+        return prices.unknown_text(operation)
     try:
         column_mapping.require_needed(operation, job.mapping)
     except MappingError as error:
@@ -370,7 +372,7 @@ def _obstacle(
     return ""
 
 
-def _limit(operation: Operation, credits: Decimal, money: Money) -> str:
+def _limit(estimate: Estimate, credits: Decimal, money: Money) -> str:
     """What is too small for `credits`, as a sentence; "" when they fit."""
     limits = [
         (money.available.credits, f"are available on {money.key.account.name}"),
@@ -378,7 +380,7 @@ def _limit(operation: Operation, credits: Decimal, money: Money) -> str:
     ]
     for limit, words in limits:
         if limit is not None and credits > limit:
-            fits = int(max(limit, Decimal(0)) / operation.price)
+            fits = int(max(limit, Decimal(0)) / estimate.price)
             return (
                 f"This can cost {ledger.words(credits)} credits and {ledger.words(max(limit, Decimal(0)))} {words}. "
                 f"That is enough for {fits:,} rows."

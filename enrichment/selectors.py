@@ -15,7 +15,7 @@ from django.db import connection
 from django.db.models import Count, Max, Min, Q, QuerySet, Sum
 from django.db.models.functions import TruncDate
 
-from enrichment import csv_export, operations
+from enrichment import csv_export, operations, prices
 from enrichment.choices import (
     ACTIVE,
     ANSWERED_ROWS,
@@ -78,7 +78,9 @@ class Estimate:
     known: int
     duplicates: int
     skipped: int
-    price: Decimal
+    price: Decimal  # 0 while `is_priced` is False: nobody has entered it
+    is_priced: bool
+    charged_when_empty: bool
     hit_rate: Decimal
     hit_rate_answers: int
     at_least: Decimal
@@ -106,7 +108,9 @@ def estimate(job: EnrichmentJob, *, realm: str, fresh_after: datetime) -> Estima
     waiting = askable.count()
     ask = distinct - distinct_known
     rate, answers = hit_rate(job.operation, realm)
-    at_most = ask * operation.price
+    now = prices.price_of(operation, realm)
+    price = now.credits or Decimal(0)
+    at_most = ask * price
     sources = (
         fresh.filter(digest__in=askable.values("digest"))
         .order_by()
@@ -130,13 +134,15 @@ def estimate(job: EnrichmentJob, *, realm: str, fresh_after: datetime) -> Estima
         known=known,
         duplicates=waiting - known - ask,
         skipped=job.rows_skipped,
-        price=operation.price,
+        price=price,
+        is_priced=now.credits is not None,
+        charged_when_empty=now.charged_when_empty,
         hit_rate=rate,
         hit_rate_answers=answers,
-        at_least=at_most if operation.charged_when_empty else Decimal(0),
-        expected=at_most if operation.charged_when_empty else (at_most * rate).quantize(Decimal("0.1")),
+        at_least=at_most if now.charged_when_empty else Decimal(0),
+        expected=at_most if now.charged_when_empty else (at_most * rate).quantize(Decimal("0.1")),
         at_most=at_most,
-        saved=distinct_known * operation.price,
+        saved=distinct_known * price,
         known_from=tuple(sorted(sources.distinct()[:5], reverse=True)) if known else (),
         on_their_way=elsewhere.values("digest").distinct().count(),
         on_their_way_from=tuple(elsewhere.values_list("job", flat=True).distinct().order_by("-job")[:5]),

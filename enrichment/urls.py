@@ -10,6 +10,7 @@ from enrichment.views import (
     job_uncertain,
     lookup,
     overview,
+    prices,
     spend,
 )
 
@@ -39,6 +40,8 @@ urlpatterns = [
     path("jobs/<int:number>/raw/<int:position>/", job_detail.row_raw, name="row_raw"),
     path("spend/", spend.spend, name="spend"),
     path("spend/budget/", spend.budget_set, name="budget_set"),
+    path("prices/", prices.price_list, name="price_list"),
+    path("prices/enter/", prices.price_enter, name="price_enter"),
     path("lookup/", lookup.lookup, name="lookup"),
     path("lookup/answer/<int:number>/", lookup.lookup_answer, name="lookup_answer"),
     path("lookup/<slug:operation>/", lookup.lookup_form, name="lookup_form"),

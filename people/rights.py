@@ -15,6 +15,7 @@ class Right(models.TextChoices):
     VIEW_ACTIVITY = "view_activity", "see the audit log"
     APPROVE = "approve", "approve expensive jobs"
     SET_BUDGETS = "set_budgets", "set monthly budgets"
+    SET_PRICES = "set_prices", "enter prices"
     VIEW_STYLEGUIDE = "view_styleguide", "see the component page"
 
 
@@ -51,6 +52,7 @@ RIGHTS: dict[str, frozenset[Right]] = {
             Right.VIEW_ACTIVITY,
             Right.APPROVE,
             Right.SET_BUDGETS,
+            Right.SET_PRICES,
             Right.VIEW_STYLEGUIDE,
         }
     ),

@@ -68,7 +68,7 @@ class Operation:
     icon: str
     fields: Sequence[InputField]
     check: Callable[[Mapping[str, str]], Checked | Skipped]
-    price: Decimal  # credits for one answer; the default of the dated price table
+    price: Decimal | None  # credits for one answer; the default of the dated price table, None while unknown
     charged_when_empty: bool
     single_route: str
     bulk_route: str
@@ -76,6 +76,7 @@ class Operation:
     good_verdicts: Sequence[str]  # which verdicts count as "found" in the bar
     # Groups of fields; of each group at least one must come from a column, or no row could be asked.
     needs: Sequence[Sequence[str]] = ()
+    price_source: str = ""  # where the default stands
     # Rows in one call of a route that brings its answers itself and cannot be looked up; 0 where a call can be looked up.
     direct_rows: int = 0
     # Names of inputs in the normal form, where that differs from a field of the form: receipts show what was sent.

@@ -419,6 +419,7 @@ EMAIL_SEARCH = Operation(
     needs=(("first_name", "last_name", "full_name"), ("domain", "company")),
     asked_labels={"company": "Domain or company"},  # one field of Icypeas takes either
     price=Decimal(1),
+    price_source="Icypeas' price list and API documentation, looked up in November 2026",
     charged_when_empty=False,
     single_route="email-search",
     bulk_route="bulk-search",

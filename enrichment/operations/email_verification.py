@@ -74,6 +74,7 @@ EMAIL_VERIFICATION = Operation(
     check=check,
     needs=(("email",),),
     price=Decimal("0.1"),
+    price_source="Icypeas' price list and API documentation, looked up in November 2026",
     charged_when_empty=True,
     single_route="email-verification",
     bulk_route="bulk-search",

@@ -14,7 +14,7 @@ from celery import Task
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
-from enrichment import operations, selectors, tasks
+from enrichment import operations, prices, selectors, tasks
 from enrichment.choices import ACTIVE, JobState, Mode, PauseReason, RowState, Source
 from enrichment.models import Batch, EnrichmentJob, EnrichmentRow
 from enrichment.operations.base import Skipped, digest
@@ -159,6 +159,9 @@ def start_job(actor: audit.Actor, job_id: int, order: StartOrder) -> EnrichmentJ
         realm = key_services.realm_of(order.key.environment)
         fresh_after = now - timedelta(days=order.freshness_days)
         operation = operations.get(job.operation)
+        price = prices.price_of(operation, realm)
+        if price.credits is None:
+            raise SubmissionError(prices.unknown_text(operation))
         estimate = selectors.estimate(job, realm=realm, fresh_after=fresh_after)
         if not order.purpose.strip() and (
             job.mode == Mode.BULK or estimate.at_most > settings.PURPOSE_FREE_CREDITS
@@ -170,11 +173,11 @@ def start_job(actor: audit.Actor, job_id: int, order: StartOrder) -> EnrichmentJ
                 field="max_credits",
             )
         sample_rows = settings.SAMPLE_ROWS if order.is_sample and estimate.ask > settings.SAMPLE_ROWS else 0
-        reserved = sample_rows * operation.price if sample_rows else estimate.at_most
+        reserved = sample_rows * estimate.price if sample_rows else estimate.at_most
         try:
             ledger.reserve(key=order.key, operation=job.operation, job=job.id, credits=reserved)
         except ledger.ReservationError as error:
-            fits = int(error.fits / operation.price)
+            fits = int(error.fits / estimate.price)
             raise SubmissionError(
                 f"{error.message} That is enough for {fits:,} rows.", field="key"
             ) from error
@@ -187,8 +190,9 @@ def start_job(actor: audit.Actor, job_id: int, order: StartOrder) -> EnrichmentJ
             purpose=" ".join(order.purpose.split()),
             freshness_days=order.freshness_days,
             fresh_after=fresh_after,
-            price=operation.price,
-            charged_when_empty=operation.charged_when_empty,
+            price=price.credits,
+            charged_when_empty=price.charged_when_empty,
+            price_version=price.version,
             estimate_min=estimate.at_least,
             estimate_expected=estimate.expected,
             estimate_max=estimate.at_most,

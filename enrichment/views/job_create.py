@@ -22,11 +22,13 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_http_methods, require_safe
 
 from config.htmx import HtmxHttpRequest, wants_partial
-from enrichment import job_list_page, operations, review_page, selectors
+from enrichment import job_list_page, operations, prices, review_page, selectors
 from enrichment.choices import JobState, Mode, RowState
 from enrichment.csv_import import UploadError
 from enrichment.forms import ChoiceForm, ColumnsForm, ReadingForm, StartForm, UploadForm
 from enrichment.models import EnrichmentJob
+from enrichment.operations.base import Operation
+from enrichment.prices import PriceNow
 from enrichment.services import exporting, submission, uploads
 from enrichment.views.post_only import post_only
 from people.audit import Actor
@@ -47,6 +49,10 @@ def _see_other(url: str) -> HttpResponseRedirect:
     return HttpResponseRedirect(url, status=303)
 
 
+def _price(operation: Operation) -> PriceNow:
+    return prices.price_of(operation, prices.shown_realm())
+
+
 def _steps(current: int, **urls: str) -> list[dict[str, str]]:
     labels = ("Operation", "List", "Review and start")
     states = ["done"] * current + ["current"] + ["todo"] * (len(labels) - current - 1)
@@ -61,7 +67,7 @@ def _steps(current: int, **urls: str) -> list[dict[str, str]]:
 def job_new(request: HttpRequest) -> HttpResponse:
     """What should be done?"""
     context = {
-        "operations": operations.OPERATIONS.values(),
+        "offers": [(operation, _price(operation)) for operation in operations.OPERATIONS.values()],
         "steps": _steps(0),
         "drafts": job_list_page.lines(selectors.drafts_of(_person(request))),
     }
@@ -107,6 +113,7 @@ def _upload_page(request: HttpRequest, operation: str, form: UploadForm) -> Http
     context = {
         "form": form,
         "operation": operations.get(operation),
+        "price": _price(operations.get(operation)),
         "steps": _steps(1, operation=reverse("enrichment:job_new")),
     }
     return render(request, "enrichment/job_upload.html", context, status=422 if form.errors else 200)

@@ -13,7 +13,7 @@ from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_http_methods, require_safe
 
 from config.htmx import HtmxHttpRequest, wants_partial
-from enrichment import lookup_page, operations, selectors
+from enrichment import lookup_page, operations, prices, selectors
 from enrichment.choices import Mode, Source
 from enrichment.lookup_forms import LookupForm, cost_text
 from enrichment.models import EnrichmentJob
@@ -148,7 +148,7 @@ def _form_context(request: HttpRequest, operation: Operation, form: LookupForm) 
         "form": form,
         "form_url": _url(operation.name),
         "verb": lookup_page.VERBS.get(operation.name, operation.label),
-        "cost": cost_text(operation, operation.price),
+        "cost": _cost(operation),
         "may_spend": _person(request).may(Right.SPEND),
         "who_spends": who_can(Right.SPEND),
         "who_manages": who_can(Right.MANAGE_KEYS),
@@ -157,6 +157,10 @@ def _form_context(request: HttpRequest, operation: Operation, form: LookupForm) 
         ],
         "freshness_days": settings.FRESHNESS_DAYS,
     }
+
+
+def _cost(operation: Operation) -> str:
+    return cost_text(prices.price_of(operation, prices.shown_realm()))
 
 
 def _refused(request: HtmxHttpRequest, operation: Operation, form: LookupForm) -> HttpResponse:
@@ -184,7 +188,7 @@ def _answer_context(request: HttpRequest, job: EnrichmentJob) -> dict[str, Any]:
         else {},
         "again_token": submission.new_token(),
         "token": submission.new_token(),
-        "cost": cost_text(operation, operation.price),
+        "cost": _cost(operation),
         "may_spend": person.may(Right.SPEND),
         "may_view_keys": person.may(Right.VIEW_KEYS),
         "who_manages": who_can(Right.MANAGE_KEYS),
@@ -192,9 +196,7 @@ def _answer_context(request: HttpRequest, job: EnrichmentJob) -> dict[str, Any]:
         "verify_url": f"{_url('email-verification')}?from={job.id}"
         if operation.name != "email-verification"
         else "",
-        "verify_cost": cost_text(
-            operations.get("email-verification"), operations.get("email-verification").price
-        ),
+        "verify_cost": _cost(operations.get("email-verification")),
     }
 
 

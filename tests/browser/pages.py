@@ -47,6 +47,8 @@ def pages_of(desk: Desk) -> list[Shot]:
         Shot("lookup-verify", "/lookup/email-verification/"),
         Shot("spend", "/spend/", "Manager"),
         Shot("spend-operator", "/spend/"),
+        Shot("prices", "/prices/", "Manager"),
+        Shot("price-enter", "/prices/enter/", "Manager"),
         Shot("budget-set", "/spend/budget/", "Manager"),
         Shot("keys", "/keys/", "Key admin"),
         Shot("keys-viewer", "/keys/", "Viewer"),

@@ -47,6 +47,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("enrichment.csv_import", "enrichment.column_mapping", "enrichment.providers.icypeas"),
     ("enrichment.csv_export", "enrichment.providers.icypeas.provider"),
     ("enrichment.models",),
+    ("enrichment.prices",),
     ("enrichment.selectors", "enrichment.providers.factory"),
     ("enrichment.services.transitions",),
     ("enrichment.services.reservations",),
