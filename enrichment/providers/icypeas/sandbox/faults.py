@@ -14,10 +14,19 @@ KINDS: Final = (
     "html",
     "truncated",
     "empty",
+    "text",
+    "list",
+    "bare",
+    "oversize",
+    "compressed",
+    "drip",
+    "refusal",
     "delay",
 )
+# Kinds that say something else than the truth: the call may have been carried out before or not.
+_LIES: Final = ("status", "html", "empty", "text", "list", "bare", "oversize", "compressed")
 # Left out, `accept` follows what these failures mostly mean in the wild.
-_ACCEPTS_BY_DEFAULT: Final = {"reset_before": False, "status": False}
+_ACCEPTS_BY_DEFAULT: Final = {"reset_before": False, "status": False, "refusal": False}
 
 
 class FaultError(ValueError):
@@ -39,10 +48,17 @@ class Fault:
     `html`                answers `status` (200 unless given) with a web page
     `truncated`           answers the first half of the real body as if it were whole
     `empty`               answers `status` (200 unless given) with no body
+    `text`                answers 200 with plain text
+    `list`                answers 200 with a list where an object belongs
+    `bare`                answers 200 with an empty object
+    `oversize`            answers 200 with 12 MB
+    `compressed`          answers 200 with a few bytes that unpack to 12 MB
+    `drip`                answers truthfully, a byte every `seconds`
+    `refusal`             answers 200 with `success: false` and a validation error of the type `word`
     `delay`               answers `seconds` late
     ====================  ========================================================================
 
-    `accept` says whether the call was carried out before `status`, `html` or `empty` answer.
+    `accept` says whether the call was carried out before an answer that does not tell (`status`, `html`, `empty`, …).
     The `…_after_accept` kinds wait for a call that succeeds: refused calls pass them by.
     """
 
@@ -53,6 +69,7 @@ class Fault:
     status: int = 500
     seconds: float = 5.0
     accept: bool = True
+    word: str = ""
 
 
 @dataclass
@@ -112,7 +129,7 @@ def make_fault(wanted: Any, routes: set[str]) -> Fault:
     """A fault from the control endpoint's body; it happens once unless `times` says otherwise (null: without end)."""
     if not isinstance(wanted, dict):
         raise FaultError("an object is wanted")
-    unknown = set(wanted) - {"route", "kind", "times", "every", "status", "seconds", "accept"}
+    unknown = set(wanted) - {"route", "kind", "times", "every", "status", "seconds", "accept", "word"}
     if unknown:
         raise FaultError(f"unknown keys: {', '.join(sorted(unknown))}")
     route, kind = wanted.get("route", "*"), wanted.get("kind")
@@ -129,11 +146,14 @@ def make_fault(wanted: Any, routes: set[str]) -> Fault:
     accept = wanted.get("accept", _ACCEPTS_BY_DEFAULT.get(kind, True))
     if not isinstance(accept, bool):
         raise FaultError("accept must be true or false")
-    if kind not in ("status", "html", "empty") and accept != _ACCEPTS_BY_DEFAULT.get(kind, True):
+    word = wanted.get("word", "")
+    if not isinstance(word, str) or len(word) > 60:
+        raise FaultError("word must be a text of at most 60 characters")
+    if kind not in _LIES and accept != _ACCEPTS_BY_DEFAULT.get(kind, True):
         raise FaultError(f"accept cannot be changed for {kind}")
     status = _whole_number(wanted, "status", 500 if kind == "status" else 200, 599)
     return Fault(
-        route, kind, times, _whole_number(wanted, "every", 1, 1_000_000), status, float(seconds), accept
+        route, kind, times, _whole_number(wanted, "every", 1, 1_000_000), status, float(seconds), accept, word
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import ipaddress
 import json
@@ -25,6 +26,7 @@ from .wire import Reply, make_reply, refuse
 
 _MAX_BODY: Final = 20_000_000
 _IDLE_S: Final = 75.0
+_LARGE: Final = 12_000_000  # more than any answer has
 _WEB_PAGE: Final = (
     b"<!DOCTYPE html><html><head><title>Gateway</title></head><body><h1>Please wait</h1></body></html>"
 )
@@ -191,8 +193,36 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(Reply(fault.status, _WEB_PAGE, content_type="text/html; charset=utf-8"))
         elif fault.kind == "empty":
             self._send(Reply(fault.status, b""))
+        elif fault.kind == "text":
+            self._send(Reply(200, b"OK, thank you", content_type="text/plain; charset=utf-8"))
+        elif fault.kind in ("list", "bare"):
+            self._send(Reply(200, b"[]" if fault.kind == "list" else b"{}"))
+        elif fault.kind == "oversize":
+            self._send(Reply(200, b" " * _LARGE))
+        elif fault.kind == "compressed":
+            self._send(Reply(200, gzip.compress(b" " * _LARGE), headers={"Content-Encoding": "gzip"}))
+        elif fault.kind == "drip":
+            self._drip(reply, fault.seconds)
+        elif fault.kind == "refusal":
+            error = {"field": "user", "type": fault.word, "message": fault.word}
+            self._send(make_reply(200, {"success": False, "validationErrors": [error]}))
         else:
             self._send(make_reply(fault.status, {"success": False, "message": "Internal server error."}))
+
+    def _drip(self, reply: Reply, seconds: float) -> None:
+        """The whole truth, a byte at a time, until the caller leaves."""
+        self.send_response(reply.status)
+        self.send_header("Content-Type", reply.content_type)
+        self.send_header("Content-Length", str(len(reply.body)))
+        self.end_headers()
+        try:
+            for place in range(len(reply.body)):
+                self.wfile.write(reply.body[place : place + 1])
+                self.wfile.flush()
+                if self.server.sandbox.stopping.wait(seconds):
+                    return
+        except OSError:
+            self.close_connection = True
 
     def _hang(self, seconds: float) -> None:
         """Keep the connection open and silent until the caller leaves, the time is over or the sandbox stops."""
