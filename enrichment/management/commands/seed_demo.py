@@ -461,10 +461,10 @@ def _set_budgets(manager: audit.Actor, keys: dict[str, KeyRecord]) -> None:
         team=key.team,
         realm=Realm.SANDBOX,
         first_month=month,
-        credits=Decimal(1500),
+        credits=Decimal(20_000),
         reason="Agreed for the autumn",
     )
-    set_budget(manager, key=key, first_month=month, credits=Decimal(600), reason="Lists for outbound")
+    set_budget(manager, key=key, first_month=month, credits=Decimal(15_000), reason="Lists for outbound")
 
 
 def _make_draft(person: User, fake: Faker, chance: random.Random) -> None:
