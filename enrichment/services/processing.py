@@ -260,8 +260,7 @@ def _send_next(job: EnrichmentJob) -> bool:
     if job.state != JobState.RUNNING:
         _dissolve_unsent(job)
         return False
-    under_way = Batch.objects.filter(job=job, state__in=UNSETTLED_BATCHES).count()
-    if under_way >= settings.BATCHES_IN_FLIGHT:
+    if _under_way(job) >= settings.BATCHES_IN_FLIGHT:
         return False
     batch = claim_batch(job)
     if batch is None:
@@ -271,6 +270,12 @@ def _send_next(job: EnrichmentJob) -> bool:
     else:
         send_path.send(batch)
     return True
+
+
+def _under_way(job: EnrichmentJob) -> int:
+    """Batches that are sent, or are being sent by some worker now."""
+    held = Q(state=BatchState.READY, lease_until__gt=db_now())
+    return Batch.objects.filter(held | Q(state__in=UNSETTLED_BATCHES), job=job).count()
 
 
 def _dissolve_unsent(job: EnrichmentJob) -> None:
@@ -315,7 +320,8 @@ def _form_batch(job: EnrichmentJob) -> Batch | None:
     operation = operations.get(job.operation)
     with transaction.atomic():
         locked = lock_job(job.id)
-        if locked.state != JobState.RUNNING:
+        # Counted again under the lock: two workers may have seen the same free place.
+        if locked.state != JobState.RUNNING or _under_way(job) >= settings.BATCHES_IN_FLIGHT:
             return None
         leads = EnrichmentRow.objects.filter(
             job=job, is_lead=True, state=RowState.WAITING, question__busy_batch__isnull=True
