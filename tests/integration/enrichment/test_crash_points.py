@@ -1,0 +1,90 @@
+"""The worker ends at one statement of the database after the other; whatever comes next, no row is lost or paid twice.
+
+`make test` tries every ninth statement of a small job; `CRASH_POINTS=all` tries each.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection
+
+from enrichment.models import Batch, EnrichmentJob
+from enrichment.services import processing
+from tests.fakes.engine import Engine, books_fit, paid_inputs
+
+EVERY = 1 if os.environ.get("CRASH_POINTS") == "all" else 9
+MOST = 400  # more statements than the job needs, so that the last point is one that is never reached
+LINES = (
+    "ann@sbx-found.example",
+    "bob@sbx-notfound.example",
+    "cleo@sbx-badinput.example",
+    "ann@sbx-found.example",
+)
+
+
+class Crash(BaseException):
+    """The process ends here: nothing catches it."""
+
+
+class Tripwire:
+    """Counts the statements of this connection and raises before the one at `point`, once."""
+
+    def __init__(self, point: int, kind: type[BaseException]) -> None:
+        self.point, self.kind, self.seen = point, kind, 0
+
+    def __call__(self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
+        self.seen += 1
+        if self.seen == self.point:
+            raise self.kind(f"at statement {self.point}: {sql[:60]}")
+        return execute(sql, params, many, context)
+
+
+def work_until_the_wire(job: EnrichmentJob, wire: Tripwire) -> bool:
+    """Steps until the job ends (False) or the wire was touched (True). Waits are not counted: they send no statement."""
+    until = time.monotonic() + 20
+    with connection.execute_wrapper(wire):
+        while time.monotonic() < until:
+            due_in = processing._safe_step(job.id)
+            if due_in is None:
+                return False
+            time.sleep(min(due_in, 0.02))
+    raise AssertionError("the job neither ended nor met the wire")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", [Crash, OperationalError])
+def test_no_point_of_the_way_loses_or_pays_twice(
+    engine: Engine, settings: Any, kind: type[BaseException]
+) -> None:
+    settings.LEASE_S, settings.HEARTBEAT_S = 0.3, 0.05
+    reached = uncertain = 0
+    for point in range(1, MOST, EVERY):
+        engine.sandbox.order("/control/reset", {})
+        job = engine.start([line.replace("@", f"{point}@") for line in LINES], is_again=True)
+        try:
+            was_touched = work_until_the_wire(job, Tripwire(point, kind))
+        except (Crash, OperationalError):
+            was_touched = True
+        if not was_touched:
+            break
+        reached += 1
+        sending = Batch.objects.filter(job=job, state="sending").exists()
+
+        job = engine.run(job)
+
+        assert (job.state, job.rows_open) == ("completed", 0), point
+        assert set(paid_inputs(engine.sandbox).values()) <= {1}, point
+        books_fit(job)
+        if job.rows_uncertain:
+            assert sending, f"uncertain without an open intent at statement {point}"
+            assert not engine.sandbox.charges(), point
+            uncertain += 1
+    else:
+        pytest.fail(f"the job needed more than {MOST} statements")
+    assert reached >= 60 / EVERY
+    assert uncertain <= 3
