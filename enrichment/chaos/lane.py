@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from django.conf import settings
 from django.core.management import call_command
+from django.db.models import Sum
 
-from enrichment.chaos.scene import Scene
+from enrichment.chaos.scene import Scene, SceneError
+from enrichment.choices import BatchState
 from enrichment.models import Batch, EnrichmentJob
 from enrichment.services import submission, uploads
+from keys.clock import db_now
 from keys.models import KeyRecord
 from people.audit import Actor
 from people.models import User
@@ -23,18 +26,27 @@ LOOK_S: Final = 0.1
 
 @dataclass(frozen=True)
 class Plan:
-    """How the installation is disturbed. `every_s` is the mean time between two kills."""
+    """How the installation is disturbed.
+
+    `kills` and `pauses` are spread over the work, so that all of them happen however long the job takes; two kills are at
+    least `apart_s` apart. `ambushes` end every worker at once while one of them holds a batch that it has not sent.
+    """
 
     kills: int
-    every_s: float
+    apart_s: float
     pauses: int
+    ambushes: int
     empties_broker: bool
     timeout_s: float
 
 
 @dataclass
 class Disturbance:
-    """What was done to the installation, and how it took it. Times in seconds."""
+    """What was done to the installation, and how it took it. Times in seconds.
+
+    `stalls_s` has, for each time the broker was emptied, how long nothing moved afterwards; `reclaims_s`, for each ambush,
+    how long it took until another worker had taken every batch over.
+    """
 
     kills: dict[str, int] = field(default_factory=dict)
     pauses: int = 0
@@ -42,6 +54,8 @@ class Disturbance:
     spoiled: int = 0
     refused: int = 0
     longest_stall_s: float = 0.0
+    stalls_s: list[float] = field(default_factory=list)
+    reclaims_s: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -76,10 +90,11 @@ def disturb(scene: Scene, job: EnrichmentJob, plan: Plan, show: Callable[[int], 
     """Kill, freeze and empty until the job has ended or the time is over; `show` is told the final rows."""
     done = Disturbance()
     started = changed = time.monotonic()
-    next_kill = started + scene.dice.expovariate(1 / plan.every_s)
-    next_pause = started + plan.every_s
+    next_kill = next_pause = started
     thresholds = [0.25, 0.5, 0.75] if plan.empties_broker else []
     seen: tuple[int, int] = (0, 0)
+    emptied_at = 0.0
+    ambush: Ambush | None = None
     while time.monotonic() - started < plan.timeout_s:
         time.sleep(LOOK_S)
         job.refresh_from_db()
@@ -89,21 +104,63 @@ def disturb(scene: Scene, job: EnrichmentJob, plan: Plan, show: Callable[[int], 
             break
         moved = (final, Batch.objects.filter(job=job).exclude(intent_at=None).count())
         if moved != seen:
+            if emptied_at:
+                done.stalls_s.append(round(now - emptied_at, 1))
+                emptied_at = 0.0
             seen, changed = moved, now
         done.longest_stall_s = max(done.longest_stall_s, now - changed)
+        if scene.is_orphaned:
+            raise SceneError("The process that started the crash test has gone.")
         scene.revive()
         while thresholds and final >= thresholds[0] * job.rows_total:
             thresholds.pop(0)
             scene.empty_broker()
             done.emptied += 1
-        if sum(done.kills.values()) < plan.kills and now >= next_kill:
+            emptied_at = now
+        share = (final + sent_rows(job)) / (2 * job.rows_total)
+        killed = sum(done.kills.values())
+        if killed < plan.kills * share and now >= next_kill:
             victim = scene.kill()
             if victim:
                 done.kills[victim] = done.kills.get(victim, 0) + 1
-                next_kill = now + scene.dice.expovariate(1 / plan.every_s)
-        is_pause_due = done.pauses < plan.pauses and now >= next_pause
+                next_kill = now + plan.apart_s * scene.dice.uniform(1, 2)
+        is_pause_due = done.pauses < plan.pauses * share and now >= next_pause
         if is_pause_due and scene.freeze(settings.LEASE_S * 1.5):
             done.pauses += 1
-            next_pause = now + settings.LEASE_S * 2
+            next_pause = now + plan.apart_s
+        if ambush and ambush.is_over():
+            done.reclaims_s.append(round(now - ambush.at, 1))
+            ambush = None
+        if ambush is None and len(done.reclaims_s) < plan.ambushes:
+            ambush = lay_ambush(scene, job)
     done.seconds = time.monotonic() - started
     return done
+
+
+def sent_rows(job: EnrichmentJob) -> int:
+    """Rows whose batch was about to be sent or more, one row for each question."""
+    sent = Batch.objects.filter(job=job).exclude(intent_at=None)
+    return min(sent.aggregate(rows=Sum("size"))["rows"] or 0, job.rows_total)
+
+
+@dataclass(frozen=True)
+class Ambush:
+    """Batches whose holder was killed before it sent them, with the fence of that time."""
+
+    at: float
+    fences: Mapping[int, int]
+
+    def is_over(self) -> bool:
+        """Whether each batch has been claimed by somebody else."""
+        now = dict(Batch.objects.filter(id__in=self.fences).values_list("id", "fence"))
+        return all(now.get(batch, fence + 1) > fence for batch, fence in self.fences.items())
+
+
+def lay_ambush(scene: Scene, job: EnrichmentJob) -> Ambush | None:
+    """End all workers if one holds a batch that it has not sent; None when no batch was caught."""
+    held = Batch.objects.filter(job=job, state=BatchState.READY, lease_until__gt=db_now())
+    if not held.exists():
+        return None
+    scene.kill_workers()
+    fences = dict(held.values_list("id", "fence"))  # of those that were not sent in the last moment
+    return Ambush(time.monotonic(), fences) if fences else None

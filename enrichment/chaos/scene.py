@@ -24,6 +24,7 @@ from config.env import BASE_DIR
 # What happens to paid calls at the provider: all of it after it has charged.
 FAULTS: Final = ("hang_after_accept", "reset_after_accept", "truncated", "html")
 LOOK_S: Final = 0.1
+GROUPS: Final = "groups"  # the file that names every group of processes, for whoever has to end them
 WORKER, SCHEDULER, WEB, SANDBOX = "worker", "scheduler", "web", "sandbox"
 # Who is killed how often. A pool child is what the system's memory killer takes.
 VICTIMS: Final = {
@@ -56,7 +57,7 @@ class Scene:
     sandbox_speed: int
     dice: random.Random
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, repr=False)
-    _groups: list[int] = field(default_factory=list, repr=False)
+    _parent: int = field(default_factory=os.getppid, repr=False)
     _frozen: list[tuple[float, int]] = field(default_factory=list, repr=False)
 
     def start(self) -> None:
@@ -67,11 +68,14 @@ class Scene:
         """End every process and what it started; nobody may say goodbye, nobody stays behind."""
         for _until, pid in self._frozen:
             _signal(pid, signal.SIGCONT)
-        for group in self._groups:  # also of those long dead: their children may live on
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(group, signal.SIGKILL)
+        end_processes(self.folder)
         for process in self._processes.values():
             process.wait()
+
+    @property
+    def is_orphaned(self) -> bool:
+        """Whether the process that started this one is gone, so that nobody waits for the figures."""
+        return os.getppid() != self._parent
 
     def revive(self) -> None:
         """Start again what has ended, and thaw what was frozen long enough."""
@@ -98,6 +102,12 @@ class Scene:
             return victim if _signal(self._processes[name].pid, signal.SIGKILL) else ""
         child = self._pool_child(name)
         return victim if child and _signal(child, signal.SIGKILL) else ""
+
+    def kill_workers(self) -> None:
+        """SIGKILL every worker with its children in one moment."""
+        for name in self._processes:
+            if name.startswith(WORKER):
+                self._kill_group(name)
 
     def freeze(self, seconds: float) -> bool:
         """SIGSTOP a pool child for `seconds`: longer than its lease, it wakes up with work that others took over."""
@@ -188,7 +198,8 @@ class Scene:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._groups.append(self._processes[name].pid)
+        with (self.folder / GROUPS).open("a") as groups:
+            groups.write(f"{self._processes[name].pid}\n")
 
     def _command(self, role: str) -> list[str]:
         celery = [sys.executable, "-W", "ignore:You're running the worker", "-m", "celery", "-A", self.app]
@@ -209,6 +220,16 @@ class Scene:
             "--accounts",
             str(self.folder / "accounts.json"),
         ]
+
+
+def end_processes(folder: Path) -> None:
+    """End every process that a scene in `folder` ever started, and what those started."""
+    groups = folder / GROUPS
+    for group in groups.read_text().split() if groups.exists() else []:
+        with contextlib.suppress(
+            ProcessLookupError, PermissionError
+        ):  # long dead: but their children may live on
+            os.killpg(int(group), signal.SIGKILL)
 
 
 def _signal(pid: int, number: signal.Signals) -> bool:

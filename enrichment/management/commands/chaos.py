@@ -16,8 +16,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from argparse import ArgumentParser
-from collections.abc import Iterator, Mapping
+from argparse import SUPPRESS, ArgumentParser
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -26,17 +26,19 @@ from urllib.parse import urlsplit, urlunsplit
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.db import connection
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from config.env import BASE_DIR
 from enrichment.chaos import lane
-from enrichment.chaos.scene import Scene, SceneError
+from enrichment.chaos.scene import Scene, SceneError, end_processes
 from enrichment.chaos.verdict import Verdict, compare
 from enrichment.models import EnrichmentJob
 
 INSIDE: Final = "CHAOS_FOLDER"
+UNDISTURBED: Final = "CHAOS_UNDISTURBED_S"  # how long the run took that this one is compared with
 NOT_INHERITED = (
     "ICYPEAS_",
     "FINGERPRINT_PEPPER",
@@ -65,7 +67,7 @@ class Command(BaseCommand):
             "--kills",
             type=int,
             default=20,
-            help="SIGKILLs, by lot over all processes of ours (default: %(default)s)",
+            help="SIGKILLs by lot over all processes of ours, spread over the work (default: %(default)s)",
         )
         parser.add_argument(
             "--pauses",
@@ -85,11 +87,22 @@ class Command(BaseCommand):
             help="throw all messages away at 25, 50 and 75 %% of the rows",
         )
         parser.add_argument(
-            "--every",
+            "--apart",
             type=float,
-            default=1.0,
+            default=0.2,
             metavar="S",
-            help="mean time between two kills (default: %(default)s)",
+            help="least time between two kills (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--ambushes",
+            type=int,
+            default=0,
+            help="end all workers at once while one holds an unsent batch, and time the next claim (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--compare",
+            action="store_true",
+            help="run the same job undisturbed first, and print how many times longer this one took",
         )
         parser.add_argument(
             "--workers",
@@ -123,6 +136,9 @@ class Command(BaseCommand):
             help="a Redis database of its own, emptied first; else the embedded broker",
         )
         parser.add_argument(
+            "--calm", action="store_true", help=SUPPRESS
+        )  # the undisturbed run of a comparison
+        parser.add_argument(
             "--json", action="store_true", help="print the figures as JSON on standard output"
         )
 
@@ -135,15 +151,38 @@ class Command(BaseCommand):
             return
         if options["seed"] is None:
             sys.argv += ["--seed", str(random.SystemRandom().randrange(10**6))]
-        with scratch_environment(options) as environment:
-            inside = subprocess.Popen([sys.executable, *sys.argv], cwd=BASE_DIR, env=environment)
-            try:
-                status = inside.wait()
-            finally:  # interrupted: the processes of the scene end before their folder goes
-                inside.terminate()
-                inside.wait()
-        if status:
-            sys.exit(status)
+        undisturbed = {}
+        if options["compare"]:
+            quiet = ["--kills=0", "--pauses=0", "--faults=0", "--ambushes=0", "--calm"]
+            undisturbed = {UNDISTURBED: f"{json.loads(run_inside(options, quiet, is_read=True))['seconds']}"}
+        run_inside(options, environment=undisturbed)
+
+
+def run_inside(
+    options: Mapping[str, Any],
+    more: Sequence[str] = (),
+    *,
+    is_read: bool = False,
+    environment: Mapping[str, str] | None = None,
+) -> bytes:
+    """This command again, inside a scratch installation; its output when it is to be read. Exits with its status when it fails."""
+    with scratch_environment(options) as scratch:
+        command = [sys.executable, *sys.argv, *more, *(["--json"] if is_read else [])]
+        inside = subprocess.Popen(
+            command,
+            cwd=BASE_DIR,
+            env=scratch | dict(environment or {}),
+            stdout=subprocess.PIPE if is_read else None,
+        )
+        try:
+            output, _ = inside.communicate()
+        finally:  # interrupted, or killed itself: the processes of the scene end before their folder goes
+            inside.terminate()
+            inside.wait()
+            end_processes(Path(scratch[INSIDE]))
+    if inside.returncode:
+        sys.exit(inside.returncode)
+    return output or b""
 
 
 @contextmanager
@@ -176,17 +215,26 @@ def scratch_database(server_url: str) -> Iterator[str]:
     if not server_url:
         yield ""
         return
+    url = urlunsplit(urlsplit(server_url)._replace(path=f"/chaos_{secrets.token_hex(6)}"))
+    order_server(url, 'CREATE DATABASE "{name}"')
+    try:
+        yield url
+    finally:
+        drop_database(url)
+
+
+def drop_database(url: str) -> None:
+    order_server(url, 'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+def order_server(url: str, order: str) -> None:
+    """Tell the server of the database `url` something about that database."""
     import psycopg  # only here: an installation on SQLite need not reach a server's library
 
-    parts, name = urlsplit(server_url), f"chaos_{secrets.token_hex(6)}"
+    parts = urlsplit(url)
     admin = urlunsplit(parts._replace(scheme="postgresql", path="/postgres"))
-    with psycopg.connect(admin, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"'.encode())
-    try:
-        yield urlunsplit(parts._replace(path=f"/{name}"))
-    finally:
-        with psycopg.connect(admin, autocommit=True) as connection:
-            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+    with psycopg.connect(admin, autocommit=True) as server:
+        server.execute(order.format(name=parts.path.lstrip("/")).encode())
 
 
 def free_port() -> int:
@@ -219,9 +267,10 @@ def run(folder: Path, options: Mapping[str, Any]) -> None:
     )
     plan = lane.Plan(
         kills=options["kills"],
-        every_s=options["every"],
+        apart_s=options["apart"],
         pauses=options["pauses"],
-        empties_broker=options["empty_broker"],
+        ambushes=options["ambushes"],
+        empties_broker=options["empty_broker"] and not options["calm"],
         timeout_s=options["timeout"],
     )
     if options["broker_url"]:
@@ -248,6 +297,8 @@ def run(folder: Path, options: Mapping[str, Any]) -> None:
         raise CommandError(str(error)) from None
     finally:
         scene.stop()
+        if scene.is_orphaned:
+            clear_up(folder)
     disturbance.spoiled = options["faults"] - sum(fault["times"] for fault in state["faults"])
     disturbance.refused = sum(counted["429"] for counted in state["requests"].values())
     figures = report(job, options, disturbance, verdict)
@@ -261,6 +312,14 @@ def run(folder: Path, options: Mapping[str, Any]) -> None:
         for path in sorted(folder.glob("*.log")):
             console.print(f"── {path.name}: {path.read_text(errors='replace')[-1500:]}", markup=False)
         sys.exit(1)
+
+
+def clear_up(folder: Path) -> None:
+    """What the starting process would have done, had it lived: no folder and no database stays behind."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if settings.DATABASES["default"]["ENGINE"].endswith("postgresql"):
+        connection.close()
+        drop_database(os.environ["DATABASE_URL"])
 
 
 def write_account(folder: Path, secret: str) -> None:
@@ -286,22 +345,35 @@ def report(
         "rows": options["rows"],
         "job": job.state,
         "seconds": round(done.seconds, 1),
+        **against_undisturbed(done.seconds),
         "longest stall (s)": round(done.longest_stall_s, 1),
         "kills": sum(done.kills.values()),
         "killed": done.kills,
         "pauses longer than the lease": done.pauses,
         "spoiled answers": done.spoiled,
         "broker emptied": done.emptied,
+        "nothing moved after it for (s)": done.stalls_s,
+        "claimed again after (s)": done.reclaims_s,
         "HTTP 429": done.refused,
         "clocks (s)": clocks,
         **asdict(verdict),
     }
 
 
+def against_undisturbed(seconds: float) -> dict[str, float]:
+    """How the time compares with the undisturbed run, if there was one."""
+    undisturbed = float(os.environ.get(UNDISTURBED, "0"))
+    if not undisturbed:
+        return {}
+    return {"undisturbed (s)": undisturbed, "times as long": round(seconds / undisturbed, 2)}
+
+
 def as_table(figures: Mapping[str, Any]) -> Table:
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in figures.items():
-        if isinstance(value, list):
+        if isinstance(value, list) and name.endswith("(s)"):
+            shown = ", ".join(f"{part:g}" for part in value) or "none"
+        elif isinstance(value, list):
             shown = f"{len(value):,}" + (
                 f"   {'; '.join(value[:5])}{' …' if len(value) > 5 else ''}" if value else ""
             )
