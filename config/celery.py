@@ -20,7 +20,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.production")
 # rest goes back to the broker. billiard reads the name when it is imported, so it stands before celery.
 os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
 
-from celery import Celery
+from celery import Celery, Task
 from celery.signals import beat_init, setup_logging, worker_ready
 from kombu import Exchange, Queue
 
@@ -124,7 +124,25 @@ def _settings_of_this_process() -> dict[str, Any]:
     )
 
 
-app = Celery("enrichment_desk")
+class PoolTask(Task):  # type: ignore[misc]
+    """A task that takes its pool child with it when the memory is gone.
+
+    Celery ends the whole worker when a child reports a `MemoryError`; a child that is simply lost is replaced.
+    """
+
+    abstract = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().__call__(*args, **kwargs)
+        except MemoryError:
+            if self.request.called_directly:
+                raise
+            logging.getLogger(__name__).critical("%s: out of memory, this process ends", self.name)
+            os._exit(os.EX_OSERR)
+
+
+app = Celery("enrichment_desk", task_cls=PoolTask)
 app.add_defaults(_settings_of_this_process)
 app.autodiscover_tasks()
 

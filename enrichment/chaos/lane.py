@@ -157,9 +157,12 @@ class Ambush:
 
 
 def lay_ambush(scene: Scene, job: EnrichmentJob) -> Ambush | None:
-    """End all workers if one holds a batch that it has not sent; None when no batch was caught."""
+    """End all workers if one holds a batch that it has not sent; None when no batch was caught.
+
+    A batch is caught once only: after three times it would rightly be left out.
+    """
     held = Batch.objects.filter(job=job, state=BatchState.READY, lease_until__gt=db_now())
-    if not held.exists():
+    if not held.exists() or held.filter(claims__gt=1).exists():
         return None
     scene.kill_workers()
     fences = dict(held.values_list("id", "fence"))  # of those that were not sent in the last moment

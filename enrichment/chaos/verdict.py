@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from django.db.models import Count
+
 from enrichment.choices import OPEN_ROWS, RowState
 from enrichment.models import BatchItem, EnrichmentJob, EnrichmentRow
 from keys import ledger
@@ -15,7 +17,7 @@ from keys import ledger
 
 @dataclass(frozen=True)
 class Verdict:
-    """The four sets, as sorted texts, and the sums of both ledgers.
+    """The four sets, as sorted texts, the rows that failed, by reason, and the sums of both ledgers.
 
     `lost`        rows without a final state, rows that are gone, answers that were charged and never kept
     `unexpected`  charges at the provider for nothing that we sent, and a difference between the two ledgers
@@ -27,6 +29,7 @@ class Verdict:
     unexpected: list[str]
     duplicated: list[str]
     uncertain: list[str]
+    failed: dict[str, int]
     charged_here: Decimal
     charged_there: Decimal
     at_risk: Decimal
@@ -81,6 +84,12 @@ def compare(job: EnrichmentJob, *, rows: int, charges: Iterable[Mapping[str, Any
             f"row {position}"
             for position in uncertain.order_by("position").values_list("position", flat=True)
         ],
+        failed=dict(
+            mine.filter(state=RowState.FAILED)
+            .values("reason_code")
+            .annotate(rows=Count("id"))
+            .values_list("reason_code", "rows")
+        ),
         charged_here=sums.charged,
         charged_there=there,
         at_risk=sums.open,

@@ -63,17 +63,21 @@ class Installation:
         with sqlite3.connect(self.folder / "var" / "db.sqlite3", timeout=20) as database:
             return database.execute(sql).fetchall()
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
+    def start_worker(self, app: str = "config.celery") -> subprocess.Popen[bytes]:
         worker = ["worker", "-Q", "urgent,work", "--concurrency", "2", "--loglevel", "INFO"]
-        return self._celery(worker, {"PROCESS_ROLE": "worker", "ICYPEAS_API_KEY": self.secret})
+        return self._celery(worker, {"PROCESS_ROLE": "worker", "ICYPEAS_API_KEY": self.secret}, app=app)
 
-    def start_scheduler(self) -> subprocess.Popen[bytes]:
-        return self._celery(["beat", "--loglevel", "INFO"], {"PROCESS_ROLE": "scheduler"})
+    def start_scheduler(self, name: str = "beat-schedule") -> subprocess.Popen[bytes]:
+        """A scheduler that keeps its times in a file of its own name, as one on another host would."""
+        schedule = ["--schedule", str(self.folder / name)]
+        return self._celery(["beat", "--loglevel", "INFO", *schedule], {"PROCESS_ROLE": "scheduler"})
 
-    def _celery(self, command: list[str], more: dict[str, str]) -> subprocess.Popen[bytes]:
+    def _celery(
+        self, command: list[str], more: dict[str, str], *, app: str = "config.celery"
+    ) -> subprocess.Popen[bytes]:
         with (self.folder / "processes.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "config.celery", *command],
+                [sys.executable, "-m", "celery", "-A", app, *command],
                 cwd=ROOT,
                 env={**self.environment, **more},
                 stdout=log,

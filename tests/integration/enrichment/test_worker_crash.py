@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.worker, pytest.mark.timeout(240)]
 
 FACTOR = 20
 START = """
+ROWS, POISON = 900, {}
 import io
 from enrichment.services import submission
 from keys.models import KeyRecord
@@ -23,7 +24,7 @@ from people.audit import Actor
 from people.models import User
 
 actor = Actor(User.objects.get())
-rows = "".join(f"Ann{n};Lee{n};firm{n}.example\\r\\n" for n in range(900))
+rows = "".join(f"{POISON.get(n, f'Ann{n}')};Lee{n};firm{n}.example\\r\\n" for n in range(ROWS))
 job = submission.draft_from_upload(
     actor, operation="email-search", stream=io.BytesIO(("First name;Last name;Website\\r\\n" + rows).encode()), file_name="l.csv"
 )
@@ -94,3 +95,61 @@ def test_job_survives_the_death_of_its_worker_with_a_charged_unanswered_submit(
     assert sum(counted["429"] for counted in requests.values()) == 0
     assert own_sandbox.state()["accounts"]["user-one"]["secret_received"]
     assert installation.files_with(SECRET) == []
+
+
+def test_batches_that_end_their_workers_are_left_out_and_the_rest_goes_on(
+    installation: Installation, own_sandbox: SandboxProcess
+) -> None:
+    installation.environment |= {"BATCH_ROWS": "10"}
+    installation.make_person_and_key()
+    poison = "ROWS, POISON = 60, {3: 'Exit', 23: 'Memory', 43: 'Hang'}"
+    started = installation.manage(
+        "shell", "-v0", "--no-imports", "-c", START.replace("ROWS, POISON = 900, {}", poison)
+    )
+    assert started.returncode == 0, started.stderr
+
+    installation.start_scheduler()
+    for _ in range(2):
+        installation.start_worker(app="tests.fakes.poisoned_worker")
+    must(has_state(installation, "completed"), timeout_s=150)
+
+    failed = installation.query(
+        "SELECT position, reason_code FROM enrichment_enrichmentrow WHERE state = 'failed'"
+    )
+    first = min(position for position, _ in failed)
+    assert sorted((position - first) // 10 for position, _ in failed) == [0] * 10 + [2] * 10 + [4] * 10
+    assert {code for _, code in failed} == {"poison"}
+    claims = "SELECT claims FROM enrichment_batch WHERE state = 'refused'"
+    assert installation.query(claims) == [(4,)] * 3  # three that ended a worker; the fourth left it out
+    assert installation.query("SELECT rows_found + rows_not_found FROM enrichment_enrichmentjob") == [(30,)]
+    asked = [str(row["input"]) for row in own_sandbox.charges()]
+    assert (
+        len(asked)
+        == len(set(asked))
+        == installation.query("SELECT rows_found FROM enrichment_enrichmentjob")[0][0]
+    )
+
+
+def test_three_schedulers_do_what_one_does(installation: Installation, own_sandbox: SandboxProcess) -> None:
+    installation.environment |= {"BATCH_ROWS": "30"}
+    installation.make_person_and_key()
+    started = installation.manage("shell", "-v0", "--no-imports", "-c", START.replace("900", "300"))
+    assert started.returncode == 0, started.stderr
+
+    schedulers = [installation.start_scheduler(f"beat-{n}") for n in range(3)]
+    for _ in range(2):
+        installation.start_worker()
+    must(has_state(installation, "completed"))
+
+    assert [scheduler.poll() for scheduler in schedulers] == [None, None, None]
+    asked = [str(row["input"]) for row in own_sandbox.charges()]
+    assert (
+        len(asked)
+        == len(set(asked))
+        == installation.query("SELECT rows_found FROM enrichment_enrichmentjob")[0][0]
+    )
+    assert len(own_sandbox.state()["files"]) == 10
+    (sums,) = installation.query(
+        "SELECT kind, count(*) FROM keys_ledgerentry WHERE kind = 'reserved' GROUP BY kind"
+    )
+    assert sums[1] == 1
