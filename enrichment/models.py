@@ -143,8 +143,9 @@ class EnrichmentJob(models.Model):
         default=True,
         help_text="False after a long pause: the waiting rows are not covered until it is resumed.",
     )
-    # Set while a wake-up is on its way or a slice is at work; old values are swept.
+    # Set while a wake-up is on its way or a slice is at work; old values are swept. `slice_at` is the slice's last beat.
     dispatched_at = models.DateTimeField(null=True, blank=True)
+    slice_at = models.DateTimeField(null=True, blank=True)
     next_due_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:

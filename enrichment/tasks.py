@@ -5,9 +5,13 @@
 from __future__ import annotations
 
 from celery import shared_task
+from django.conf import settings
 
+from enrichment import watchdog
 from enrichment.services import balances, decisions, processing, reservations, uploads
 from keys.services import worker_seen
+
+__all__ = ("watchdog",)  # its receiver is connected by this import, in every worker
 
 URGENT, WORK = "urgent", "work"
 
@@ -38,7 +42,10 @@ def sweep_due() -> None:
     worker_seen()
     for job_id, is_urgent in processing.due_jobs():
         if processing.mark_dispatched(job_id):
-            run_job.apply_async((job_id,), queue=URGENT if is_urgent else WORK)
+            # After that time it is sent again, and the older message would be a second slice of the same job.
+            run_job.apply_async(
+                (job_id,), queue=URGENT if is_urgent else WORK, expires=max(settings.LEASE_S, 10.0)
+            )
     for job_id in uploads.due_checks():
         run_check.apply_async((job_id,), queue=WORK)
     decisions.accept_overdue()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,6 +22,7 @@ from people.audit import Actor
 from people.models import User
 
 LOOK_S: Final = 0.1
+BREAKS_APART_S: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Plan:
     apart_s: float
     pauses: int
     ambushes: int
+    breaks: Sequence[str]
     empties_broker: bool
     timeout_s: float
 
@@ -51,6 +53,8 @@ class Disturbance:
     kills: dict[str, int] = field(default_factory=dict)
     pauses: int = 0
     emptied: int = 0
+    breaks: dict[str, int] = field(default_factory=dict)
+    deaf_workers: int = 0
     spoiled: int = 0
     refused: int = 0
     longest_stall_s: float = 0.0
@@ -90,7 +94,7 @@ def disturb(scene: Scene, job: EnrichmentJob, plan: Plan, show: Callable[[int], 
     """Kill, freeze and empty until the job has ended or the time is over; `show` is told the final rows."""
     done = Disturbance()
     started = changed = time.monotonic()
-    next_kill = next_pause = started
+    next_kill = next_pause = next_break = started
     thresholds = [0.25, 0.5, 0.75] if plan.empties_broker else []
     seen: tuple[int, int] = (0, 0)
     emptied_at = 0.0
@@ -128,12 +132,18 @@ def disturb(scene: Scene, job: EnrichmentJob, plan: Plan, show: Callable[[int], 
         if is_pause_due and scene.freeze(settings.LEASE_S * 1.5):
             done.pauses += 1
             next_pause = now + plan.apart_s
+        broken = sum(done.breaks.values())
+        if broken < len(plan.breaks) and share * (len(plan.breaks) + 1) > broken + 1 and now >= next_break:
+            how = plan.breaks[broken]
+            scene.break_line(how)
+            done.breaks[how] = done.breaks.get(how, 0) + 1
+            next_break = now + BREAKS_APART_S
         if ambush and ambush.is_over():
             done.reclaims_s.append(round(now - ambush.at, 1))
             ambush = None
         if ambush is None and len(done.reclaims_s) < plan.ambushes:
             ambush = lay_ambush(scene, job)
-    done.seconds = time.monotonic() - started
+    done.seconds, done.deaf_workers = time.monotonic() - started, scene.deaf_workers
     return done
 
 

@@ -20,10 +20,13 @@ from typing import Any, Final
 import redis
 
 from config.env import BASE_DIR
+from enrichment.chaos.broker_line import BrokerLine
 
 # What happens to paid calls at the provider: all of it after it has charged.
 FAULTS: Final = ("hang_after_accept", "reset_after_accept", "truncated", "html")
 LOOK_S: Final = 0.1
+BREAKS: Final = ("reset", "away", "silence")
+AWAY_S: Final = 2.0  # how long a restarting broker is away
 GROUPS: Final = "groups"  # the file that names every group of processes, for whoever has to end them
 WORKER, SCHEDULER, WEB, SANDBOX = "worker", "scheduler", "web", "sandbox"
 # Who is killed how often. A pool child is what the system's memory killer takes.
@@ -44,11 +47,12 @@ class SceneError(Exception):
 class Scene:
     """Web, workers, scheduler and sandbox as subprocesses with their output in `folder`.
 
-    `environment` is what all get; `secret` reaches the workers only.
+    `environment` is what all get; `secret` reaches the workers only. `line` is how they reach a broker that is a server.
     """
 
     folder: Path
     environment: Mapping[str, str] = field(repr=False)
+    broker_url: str  # past the line
     secret: str = field(repr=False)
     app: str
     workers: int
@@ -56,6 +60,8 @@ class Scene:
     sandbox_port: int
     sandbox_speed: int
     dice: random.Random
+    line: BrokerLine | None = None
+    deaf_workers: int = 0  # ended by their own watchdog
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, repr=False)
     _parent: int = field(default_factory=os.getppid, repr=False)
     _frozen: list[tuple[float, int]] = field(default_factory=list, repr=False)
@@ -80,7 +86,9 @@ class Scene:
     def revive(self) -> None:
         """Start again what has ended, and thaw what was frozen long enough."""
         for name, process in list(self._processes.items()):
-            if process.poll() is not None:
+            status = process.poll()
+            if status is not None:
+                self.deaf_workers += status == os.EX_UNAVAILABLE
                 self._spawn(name)
         now = time.monotonic()
         for until, pid in list(self._frozen):
@@ -117,11 +125,20 @@ class Scene:
         self._frozen.append((time.monotonic() + seconds, child))
         return True
 
+    def break_line(self, how: str) -> None:
+        """One of `BREAKS` happens to every connection with the broker."""
+        assert self.line is not None, "an embedded broker has no connections"
+        if how == "reset":
+            self.line.reset()
+        elif how == "away":
+            self.line.restart(AWAY_S)
+        else:
+            self.line.mute()
+
     def empty_broker(self) -> None:
         """Throw every waiting message away."""
-        url = self.environment["CELERY_BROKER_URL"]
-        if url.startswith("redis"):
-            with redis.Redis.from_url(url) as connection:
+        if self.broker_url.startswith("redis"):
+            with redis.Redis.from_url(self.broker_url) as connection:
                 connection.flushdb()
             return
         messages = Path(self.environment["DATA_DIR"]) / "broker" / "messages"

@@ -87,7 +87,8 @@ def run_slice(job_id: int, *, should_stop: Callable[[], bool] = lambda: False) -
 def _beat(job_id: int) -> bool:
     """Say that a slice is at work; False when the job has gone."""
     worker_seen()
-    return bool(EnrichmentJob.objects.filter(id=job_id).update(dispatched_at=db_now()))
+    now = db_now()
+    return bool(EnrichmentJob.objects.filter(id=job_id).update(dispatched_at=now, slice_at=now))
 
 
 def _hand_over(job_id: int, due_in: float | None) -> None:
@@ -99,7 +100,7 @@ def _hand_over(job_id: int, due_in: float | None) -> None:
     if next_due is not None:
         replaced |= Q(next_due_at__gt=next_due)
     jobs.filter(replaced).update(next_due_at=next_due)
-    jobs.update(dispatched_at=None)
+    jobs.update(dispatched_at=None, slice_at=None)
 
 
 def _serve_people_first(job_id: int) -> None:
@@ -273,9 +274,13 @@ def _send_next(job: EnrichmentJob) -> bool:
 
 
 def _under_way(job: EnrichmentJob) -> int:
-    """Batches that are sent, or are being sent by some worker now."""
+    """Batches that are sent, or are being sent by some worker now. Those in doubt wait for their look-up and hold nobody
+    up, until they are as many as may be under way."""
+    batches = Batch.objects.filter(job=job)
     held = Q(state=BatchState.READY, lease_until__gt=db_now())
-    return Batch.objects.filter(held | Q(state__in=UNSETTLED_BATCHES), job=job).count()
+    doubted: int = batches.filter(state=BatchState.DOUBT).count()
+    going: int = batches.filter(held | Q(state__in=UNSETTLED_BATCHES)).exclude(state=BatchState.DOUBT).count()
+    return going + max(0, doubted - settings.BATCHES_IN_FLIGHT)
 
 
 def _dissolve_unsent(job: EnrichmentJob) -> None:
@@ -296,7 +301,8 @@ def claim_batch(job: EnrichmentJob) -> Batch | None:
         claimed = _claim(batch_id)
         if claimed:
             return claimed
-    if ready.exists():  # one unsent batch at a time: after a refused connection nothing else is tried
+    free = Q(lease_until__isnull=True) | Q(lease_until__lte=now)
+    if ready.filter(free).exists():  # after a refused connection nothing else is tried
         return None
     return _form_batch(job)
 
@@ -680,19 +686,23 @@ def pause_after_sample(job_id: int) -> bool:
 def due_jobs() -> list[tuple[int, bool]]:
     """Jobs that a sweep must wake, and whether a person waits: due and not dispatched, or dispatched so long ago that
     their worker is gone."""
-    now = db_now()
-    stale = now - send_path.lease_end()
     jobs = EnrichmentJob.objects.filter(state__in=WORKED_ON)
-    due = jobs.filter(Q(dispatched_at__isnull=True, next_due_at__lte=now) | Q(dispatched_at__lt=stale))
+    due = jobs.filter(Q(dispatched_at__isnull=True, next_due_at__lte=db_now()) | _is_forsaken())
     return [(job_id, mode == Mode.SINGLE) for job_id, mode in due.order_by("id").values_list("id", "mode")]
 
 
 def mark_dispatched(job_id: int) -> bool:
     """Reserve the right to wake a job: one of two schedulers wins."""
+    free = Q(dispatched_at__isnull=True) | _is_forsaken()
+    return bool(EnrichmentJob.objects.filter(free, id=job_id).update(dispatched_at=db_now(), slice_at=None))
+
+
+def _is_forsaken() -> Q:
+    """Jobs whose wake-up nobody took for the time of a lease, or whose slice missed its beats.
+
+    A second slice beside a living one does no harm: claims and fences keep them apart.
+    """
     now = db_now()
-    stale = now - send_path.lease_end()
-    return bool(
-        EnrichmentJob.objects.filter(
-            Q(dispatched_at__isnull=True) | Q(dispatched_at__lt=stale), id=job_id
-        ).update(dispatched_at=now)
-    )
+    unheard = Q(slice_at__isnull=True, dispatched_at__lt=now - send_path.lease_end())
+    silent = now - timedelta(seconds=2 * settings.HEARTBEAT_S)
+    return unheard | Q(dispatched_at__isnull=False, slice_at__lt=silent)

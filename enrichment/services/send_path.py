@@ -80,16 +80,20 @@ def lease_end() -> timedelta:
 
 @contextmanager
 def heartbeat(batch: Batch) -> Iterator[None]:
-    """Keep the lease while a call lasts. The fence in the condition makes a taken-over batch stay taken over."""
+    """Keep the lease, and tell that the slice lives, while a call lasts. The fence in the condition makes a taken-over
+    batch stay taken over."""
     done = threading.Event()
 
     def beat() -> None:
         try:
             while not done.wait(min(settings.HEARTBEAT_S, settings.LEASE_S / 3)):
                 try:
-                    Batch.objects.filter(id=batch.id, fence=batch.fence).update(
-                        lease_until=db_now() + lease_end()
-                    )
+                    now = db_now()
+                    held = Batch.objects.filter(id=batch.id, fence=batch.fence)
+                    if held.update(lease_until=now + lease_end()):
+                        EnrichmentJob.objects.filter(id=batch.job_id, slice_at__isnull=False).update(
+                            slice_at=now
+                        )
                 except DatabaseError as error:  # a busy or restarted database: the next beat may get through
                     log.warning("batch %s: no heartbeat: %s", batch.id, type(error).__name__)
                     connection.close()

@@ -50,6 +50,21 @@ def test_an_engine_that_sends_again_after_doubt_pays_twice() -> None:
     assert figures["duplicated"], "the crash test did not notice what it is there for"
 
 
+def test_broken_connections_with_the_broker_stop_no_job() -> None:
+    breaks = ["--resets", "2", "--aways", "2", "--silences", "2"]
+
+    status, figures, said = chaos("--rows", "800", "--kills", "0", "--pauses", "0", *breaks, "--seed", "4")
+
+    if not os.environ.get("TEST_REDIS_URL"):
+        assert (status, figures) == (2, {})
+        assert "has no connections to break" in said
+        return
+    assert status == 0, said
+    assert figures["connections with the broker broken"] == {"reset": 2, "away": 2, "silence": 2}
+    assert figures["job"] == "completed"
+    assert figures["lost"] == figures["unexpected"] == figures["duplicated"] == []
+
+
 def test_wrong_figures_are_refused() -> None:
     status, figures, said = chaos("--rows", "0")
 

@@ -61,6 +61,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "enrichment.services.exporting",
         "enrichment.services.attempts",
     ),
+    ("enrichment.watchdog",),
     ("enrichment.tasks",),
     ("enrichment.services.submission",),
     ("enrichment.forms", "enrichment.job_page_forms", "enrichment.lookup_forms"),

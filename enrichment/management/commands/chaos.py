@@ -33,11 +33,18 @@ from rich.table import Table
 
 from config.env import BASE_DIR
 from enrichment.chaos import lane
-from enrichment.chaos.scene import Scene, SceneError, end_processes
+from enrichment.chaos.broker_line import BrokerLine
+from enrichment.chaos.scene import BREAKS, Scene, SceneError, end_processes
 from enrichment.chaos.verdict import Verdict, compare
 from enrichment.models import EnrichmentJob
 
 INSIDE: Final = "CHAOS_FOLDER"
+# What can happen to the connections with a broker that is a server: the option, and its help.
+BREAK_OPTIONS: Final = {
+    "resets": "times that every connection with the broker is reset",
+    "aways": "times that the broker is away for two seconds and keeps its messages",
+    "silences": "times that nothing more comes through the present connections, and no error either",
+}
 UNDISTURBED: Final = "CHAOS_UNDISTURBED_S"  # how long the run took that this one is compared with
 NOT_INHERITED = (
     "ICYPEAS_",
@@ -99,6 +106,8 @@ class Command(BaseCommand):
             default=0,
             help="end all workers at once while one holds an unsent batch, and time the next claim (default: %(default)s)",
         )
+        for name, what in BREAK_OPTIONS.items():
+            parser.add_argument(f"--{name}", type=int, default=0, help=f"{what} (default: %(default)s)")
         parser.add_argument(
             "--compare",
             action="store_true",
@@ -146,6 +155,10 @@ class Command(BaseCommand):
         for name in ("rows", "batch_rows", "workers", "speed"):
             if options[name] < 1:
                 raise CommandError(f"--{name.replace('_', '-')} must be 1 or more.", returncode=2)
+        if any(options[name] for name in BREAK_OPTIONS) and not options["broker_url"]:
+            raise CommandError(
+                "The embedded broker has no connections to break: name one by --broker-url.", returncode=2
+            )
         if INSIDE in os.environ:
             run(Path(os.environ[INSIDE]), options)
             return
@@ -154,6 +167,7 @@ class Command(BaseCommand):
         undisturbed = {}
         if options["compare"]:
             quiet = ["--kills=0", "--pauses=0", "--faults=0", "--ambushes=0", "--calm"]
+            quiet += [f"--{name}=0" for name in BREAK_OPTIONS]
             undisturbed = {UNDISTURBED: f"{json.loads(run_inside(options, quiet, is_read=True))['seconds']}"}
         run_inside(options, environment=undisturbed)
 
@@ -254,22 +268,36 @@ def run(folder: Path, options: Mapping[str, Any]) -> None:
     seed, secret = options["seed"], secrets.token_hex(24)
     write_account(folder, secret)
     job = lane.start_job(options["rows"])
+    environment = {name: value for name, value in os.environ.items() if name != INSIDE}
+    line = broker_line(options["broker_url"])
+    if line is not None:
+        environment["CELERY_BROKER_URL"] = through(line, options["broker_url"])
+    dice = random.Random(seed)
     scene = Scene(
         folder=folder,
-        environment={name: value for name, value in os.environ.items() if name != INSIDE},
+        environment=environment,
+        broker_url=settings.CELERY_BROKER_URL,
+        line=line,
         secret=secret,
         app="config.celery_without_lookup" if options["without_lookup"] else "config.celery",
         workers=options["workers"],
         web_port=free_port(),
         sandbox_port=urlsplit(settings.ICYPEAS_BASE_URL).port or 0,
         sandbox_speed=options["speed"],
-        dice=random.Random(seed),
+        dice=dice,
     )
+    breaks = [
+        how
+        for how, name in zip(BREAKS, BREAK_OPTIONS, strict=True)
+        for _ in range(0 if options["calm"] else options[name])
+    ]
+    dice.shuffle(breaks)
     plan = lane.Plan(
         kills=options["kills"],
         apart_s=options["apart"],
         pauses=options["pauses"],
         ambushes=options["ambushes"],
+        breaks=breaks,
         empties_broker=options["empty_broker"] and not options["calm"],
         timeout_s=options["timeout"],
     )
@@ -297,6 +325,8 @@ def run(folder: Path, options: Mapping[str, Any]) -> None:
         raise CommandError(str(error)) from None
     finally:
         scene.stop()
+        if line is not None:
+            line.close()
         if scene.is_orphaned:
             clear_up(folder)
     disturbance.spoiled = options["faults"] - sum(fault["times"] for fault in state["faults"])
@@ -312,6 +342,19 @@ def run(folder: Path, options: Mapping[str, Any]) -> None:
         for path in sorted(folder.glob("*.log")):
             console.print(f"── {path.name}: {path.read_text(errors='replace')[-1500:]}", markup=False)
         sys.exit(1)
+
+
+def broker_line(broker_url: str) -> BrokerLine | None:
+    """The line to a Redis server; None for the embedded broker."""
+    parts = urlsplit(broker_url)
+    return BrokerLine(parts.hostname or "127.0.0.1", parts.port or 6379) if parts.scheme == "redis" else None
+
+
+def through(line: BrokerLine, broker_url: str) -> str:
+    """The broker's URL with the line's end on this machine instead of the server."""
+    parts = urlsplit(broker_url)
+    user, at, _ = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user}{at}127.0.0.1:{line.open()}"))
 
 
 def clear_up(folder: Path) -> None:
@@ -352,6 +395,8 @@ def report(
         "pauses longer than the lease": done.pauses,
         "spoiled answers": done.spoiled,
         "broker emptied": done.emptied,
+        "connections with the broker broken": done.breaks,
+        "workers that noticed they were deaf": done.deaf_workers,
         "nothing moved after it for (s)": done.stalls_s,
         "claimed again after (s)": done.reclaims_s,
         "HTTP 429": done.refused,
