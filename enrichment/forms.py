@@ -165,6 +165,14 @@ class StartForm(forms.Form):
     )
     token = forms.CharField(widget=forms.HiddenInput, max_length=64)
     max_credits = forms.DecimalField(widget=forms.HiddenInput, required=False)
+    pay_again = forms.DecimalField(
+        label="Accept paying again, up to (credits)",
+        required=False,
+        min_value=0,
+        max_digits=10,
+        decimal_places=1,
+        help_text="These calls answer at once, and a lost answer cannot be looked up. With 0, a person decides about each.",
+    )
     again = forms.BooleanField(widget=forms.HiddenInput, required=False)
     sample = forms.BooleanField(widget=forms.HiddenInput, required=False)
 
@@ -173,9 +181,13 @@ class StartForm(forms.Form):
         offered: Sequence[selectors.KeyChoice],
         data: Mapping[str, Any] | None = None,
         initial: Mapping[str, Any] | None = None,
+        *,
+        can_pay_again: bool,
     ) -> None:
-        super().__init__(data, initial=dict(initial or {}))
+        super().__init__(data, initial={"pay_again": 0, **(initial or {})})
         self.records = {str(choice.key.id): choice for choice in offered}
+        if not can_pay_again:
+            del self.fields["pay_again"]
         key = self.fields["key"]
         assert isinstance(key, forms.ChoiceField)
         key.choices = [

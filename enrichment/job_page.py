@@ -344,12 +344,8 @@ def columns_of(operation: Operation) -> Columns:
     return Columns(
         main="Person" if "last_name" in main else labels[main[0]],
         second="Company" if others and "company" in others[0] else labels[others[0][0]] if others else "",
-        result="Email" if finds_email(operation) else "Verdict",
+        result=operation.answer_noun.capitalize() or "Verdict",
     )
-
-
-def finds_email(operation: Operation) -> bool:
-    return any(column.name == "email" for column in operation.result_columns)
 
 
 def state_words(operation: Operation) -> dict[str, str]:
@@ -409,10 +405,10 @@ def result_of(operation: Operation, row: EnrichmentRow) -> tuple[str, bool]:
             RowState.IN_FLIGHT: "at Icypeas",
         }
         return words.get(RowState(row.state), "not asked yet"), True
-    if not finds_email(operation):
+    if not operation.answer_column:
         return row.answer.verdict.replace("_", " ").capitalize(), not row.answer.is_good
-    email = str(row.answer.result.get("email") or "")
-    return (email, False) if email else ("no email found", True)
+    value = str(row.answer.result.get(operation.answer_column) or "")
+    return (value, False) if value else (f"no {operation.answer_noun} found", True)
 
 
 def note_of(row: EnrichmentRow) -> str:
@@ -649,7 +645,7 @@ def outcome(progress: Progress, address: Address) -> Outcome:
         useful=useful,
         answered=job.rows_answered,
         verdicts=[]
-        if finds_email(operation)
+        if operation.answer_column
         else [(_spelled(name).capitalize(), n) for name, n in sorted(verdicts.items())],
         failures=failures,
         failed_rows=job.rows_failed,

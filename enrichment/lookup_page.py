@@ -15,8 +15,6 @@ from enrichment.operations.base import Operation
 from keys.clock import db_now
 from people.models import User
 
-TAB_LABELS = {"email-search": "Find an email", "email-verification": "Verify an email"}
-VERBS = {"email-search": "Find", "email-verification": "Verify"}
 TICKING_S = 60  # so long the seconds are counted one by one
 
 
@@ -53,11 +51,18 @@ class LookedUp:
     @property
     def headline(self) -> str:
         """The answer itself, as large as it matters."""
-        if self.kind == "empty" and job_page.finds_email(self.operation):
-            return "No email found"
-        if job_page.finds_email(self.operation):
-            return self.emails[0][1] if self.emails else "Found"
+        if self.kind == "empty" and self.operation.answer_column:
+            return f"No {self.operation.answer_noun} found"
+        if self.operation.answer_column:
+            return self.value or "Found"
         return self.verdict
+
+    @property
+    def value(self) -> str:
+        """The result that is the answer itself: the best address, or a page."""
+        if self.emails:
+            return self.emails[0][1]
+        return str(self.answer.result.get(self.operation.answer_column) or "") if self.answer else ""
 
     @property
     def certainty(self) -> str:
@@ -71,16 +76,12 @@ class LookedUp:
     @property
     def also(self) -> Sequence[tuple[str, str, str]]:
         """Other addresses that are possible."""
-        return self.emails[1:] if job_page.finds_email(self.operation) else []
+        return self.emails[1:] if self.operation.answer_column else []
 
     @property
     def copyable(self) -> str:
-        """The address that was found; "" when none was, or when the person gave it."""
-        return (
-            self.headline
-            if self.kind == "good" and self.emails and job_page.finds_email(self.operation)
-            else ""
-        )
+        """What was found; "" when nothing was, or when the person gave it."""
+        return self.value if self.kind == "good" and self.operation.answer_column else ""
 
     @property
     def state_word(self) -> str:
@@ -91,7 +92,7 @@ class LookedUp:
     @property
     def state(self) -> str:
         """The state beside the answer: the verdict of a verification, else the row's."""
-        if self.answer is None or job_page.finds_email(self.operation):
+        if self.answer is None or self.operation.answer_column:
             return str(self.row.state)
         return self.answer.verdict
 
@@ -189,7 +190,7 @@ def _line(job: EnrichmentJob, row: EnrichmentRow) -> Line:
     return Line(
         job=job,
         asked=job.name,
-        label=TAB_LABELS.get(operation.name, operation.label),
+        label=operation.look_up_label,
         result=result,
         is_quiet=is_quiet,
         state=row.state,
@@ -202,7 +203,7 @@ def tabs(urls: Mapping[str, str], current: str) -> list[dict[str, object]]:
     """The operations as tabs; `urls` by operation name."""
     return [
         {
-            "label": TAB_LABELS.get(name, operation.label),
+            "label": operation.look_up_label,
             "url": urls[name],
             "is_current": name == current,
         }

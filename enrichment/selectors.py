@@ -37,8 +37,6 @@ from people.rights import Right
 
 PAGE = 50
 FORMULA_ROWS = 5_000  # above, counting cells takes longer than a page should
-# Before a team has history of its own: cautious shares of answers that are good.
-FIRST_HIT_RATE = {"email-search": Decimal("0.60"), "email-verification": Decimal("0.80")}
 HISTORY = timedelta(days=90)
 MIN_HISTORY = 50  # answers; fewer say too little
 
@@ -155,7 +153,7 @@ def hit_rate(operation: str, realm: str) -> tuple[Decimal, int]:
         question__realm=realm, question__operation=operation, answered_at__gte=db_now() - HISTORY
     ).aggregate(n=Count("id"), good=Count("id", filter=Q(is_good=True)))
     if recent["n"] < MIN_HISTORY:
-        return FIRST_HIT_RATE.get(operation, Decimal("0.5")), 0
+        return operations.get(operation).first_hit_rate, 0
     return (Decimal(recent["good"]) / recent["n"]).quantize(Decimal("0.001")), recent["n"]
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .base import Operation
+from .domain_search import DOMAIN_SEARCH
 from .email_search import EMAIL_SEARCH
 from .email_verification import EMAIL_VERIFICATION
+from .reverse_lookup import REVERSE_LOOKUP
 
 # In the order of the picker.
 OPERATIONS: Mapping[str, Operation] = {
-    operation.name: operation for operation in (EMAIL_SEARCH, EMAIL_VERIFICATION)
+    operation.name: operation
+    for operation in (EMAIL_SEARCH, EMAIL_VERIFICATION, DOMAIN_SEARCH, REVERSE_LOOKUP)
 }
 
 

@@ -83,6 +83,19 @@ class Operation:
     asked_labels: Mapping[str, str] = field(default_factory=dict)
     found_label: str = "Found"
     not_found_label: str = "Not found"
+    # The result column that is the answer itself, and its noun; both empty where the verdict is the answer.
+    answer_column: str = ""
+    answer_noun: str = ""
+    # A cautious share of good answers, before there is a history of our own.
+    first_hit_rate: Decimal = Decimal("0.5")
+    # On the look-up page, where one is asked: the tab, and the word on the button.
+    look_up_label: str = ""
+    verb: str = "Ask"
+
+    @property
+    def answer_words(self) -> str:
+        """`an email`, `a profile page`."""
+        return f"{'an' if self.answer_noun[:1] in 'aeiou' else 'a'} {self.answer_noun}"
 
     def scope(self, mode: str) -> str:
         """The scope that a key needs: `mode` is `single` or `bulk`."""
@@ -99,6 +112,11 @@ def digest(inputs: Mapping[str, str]) -> str:
     folded = {key: value.casefold() for key, value in sorted(inputs.items()) if value}
     text = json.dumps(folded, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def short(value: str) -> str:
+    """A cell as a sentence quotes it."""
+    return value if len(value) <= 60 else value[:59] + "…"
 
 
 def result_text(value: Any) -> str:

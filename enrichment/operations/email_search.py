@@ -9,13 +9,10 @@ from nameparser import HumanName
 
 from enrichment import normal_forms
 
-from .base import Checked, InputField, Operation, ResultColumn, Skipped, Warning_
+from .base import Checked, InputField, Operation, ResultColumn, Skipped, Warning_, short
+from .company import COMPANY_FIELDS, NO_COMPANY, company_of, company_warnings
 
 NO_NAME = "no_name"
-NO_COMPANY = "no_company"
-FREE_MAIL_DOMAIN = "free_mail_domain"
-LINK_PAGE = "link_page"
-UNREADABLE_DOMAIN = "unreadable_domain"
 SWAPPED_NAMES = "swapped_names"
 HEADER_REPEATED = "header_repeated"
 PLACEHOLDER = "placeholder"
@@ -91,75 +88,7 @@ _FIELDS = (
         ),
         hint="Divided into first and last name where one of the two is missing.",
     ),
-    InputField(
-        name="domain",
-        label="Domain or website",
-        names=(
-            "domain",
-            "company domain",
-            "domain name",
-            "email domain",
-            "website",
-            "web site",
-            "website url",
-            "company website",
-            "company url",
-            "web",
-            "webpage",
-            "homepage",
-            "url",
-            "site",
-            "webseite",
-            "internetseite",
-            "internetadresse",
-            "domäne",
-            "domaine",
-            "site web",
-            "site internet",
-            "dominio",
-            "sitio web",
-            "página web",
-            "sito",
-            "sito web",
-            "domein",
-            "bedrijfswebsite",
-        ),
-        hint="Gives better results than the company's name, and wins where a row has both.",
-    ),
-    InputField(
-        name="company",
-        label="Company name",
-        names=(
-            "company",
-            "company name",
-            "account",
-            "account name",
-            "organisation",
-            "organization",
-            "organisation name",
-            "organization name",
-            "employer",
-            "business name",
-            "firma",
-            "firmenname",
-            "unternehmen",
-            "arbeitgeber",
-            "société",
-            "entreprise",
-            "nom de l'entreprise",
-            "raison sociale",
-            "empresa",
-            "compañía",
-            "nombre de la empresa",
-            "azienda",
-            "società",
-            "ragione sociale",
-            "bedrijf",
-            "bedrijfsnaam",
-            "organisatie",
-        ),
-        hint="Used where a row has no domain.",
-    ),
+    *COMPANY_FIELDS,
 )
 
 # Given names that are hardly ever family names. Only such a name in the place of the last name, beside a first
@@ -346,14 +275,10 @@ def check(fields: Mapping[str, str]) -> Checked | Skipped:
     first_name, last_name = _name_parts(values)
     if not (first_name or last_name):
         return Skipped(NO_NAME, "There is neither a first nor a last name in this row.")
-    if not (values["domain"] or values["company"]):
-        return Skipped(NO_COMPANY, "There is neither a company nor a domain in this row.")
-    domain = normal_forms.domain(values["domain"]) if values["domain"] else None
-    inputs = {
-        "first_name": first_name,
-        "last_name": last_name,
-        "company": domain or values["company"] or values["domain"],
-    }
+    company, domain = company_of(values)
+    if not company:
+        return NO_COMPANY
+    inputs = {"first_name": first_name, "last_name": last_name, "company": company}
     return Checked(inputs, tuple(_warnings(values, inputs, domain)))
 
 
@@ -371,25 +296,13 @@ def _name_parts(values: Mapping[str, str]) -> tuple[str, str]:
 
 def _warnings(values: Mapping[str, str], inputs: Mapping[str, str], domain: str | None) -> list[Warning_]:
     """What looks odd, the weightiest first."""
-    found = []
+    found: list[Warning_] = []
     if _is_header(values):
         found.append(Warning_(HEADER_REPEATED, "This looks like the header, repeated inside of the list."))
-    if domain and normal_forms.registered_domain(domain) in normal_forms.FREE_MAIL_DOMAINS:
-        found.append(
-            Warning_(FREE_MAIL_DOMAIN, f"{domain} is a free-mail provider, not the company's domain.")
-        )
-    elif domain and normal_forms.registered_domain(domain) in normal_forms.LINK_PAGE_DOMAINS:
-        found.append(
-            Warning_(LINK_PAGE, f"{domain} is a site with pages about companies, not the company's domain.")
-        )
-    elif values["domain"] and not domain:
-        used = (
-            "the company's name is asked instead" if values["company"] else "it is asked as a company's name"
-        )
-        found.append(Warning_(UNREADABLE_DOMAIN, f"“{_short(values['domain'])}” is not a domain, so {used}."))
+    found += company_warnings(values, domain)
     first_name, last_name = inputs["first_name"], inputs["last_name"]
     if first_name and last_name.casefold() in _GIVEN_NAMES and first_name.casefold() not in _GIVEN_NAMES:
-        text = f"“{_short(first_name)}” as first name and “{_short(last_name)}” as last name may be swapped."
+        text = f"“{short(first_name)}” as first name and “{short(last_name)}” as last name may be swapped."
         found.append(Warning_(SWAPPED_NAMES, text))
     placeholders = [value for value in inputs.values() if value.casefold() in _PLACEHOLDERS]
     if placeholders:
@@ -402,10 +315,6 @@ def _is_header(values: Mapping[str, str]) -> bool:
     return all(
         values[field.name].casefold() in (*field.names, field.label.casefold(), "") for field in _FIELDS
     )
-
-
-def _short(value: str) -> str:
-    return value if len(value) <= 60 else value[:59] + "…"
 
 
 EMAIL_SEARCH = Operation(
@@ -430,4 +339,9 @@ EMAIL_SEARCH = Operation(
         ResultColumn("mx_provider", "Mail provider"),
     ),
     good_verdicts=("found",),
+    answer_column="email",
+    answer_noun="email",
+    first_hit_rate=Decimal("0.60"),
+    look_up_label="Find an email",
+    verb="Find",
 )

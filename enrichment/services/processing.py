@@ -71,7 +71,7 @@ def run_slice(job_id: int, *, should_stop: Callable[[], bool] = lambda: False) -
     last_beat = 0.0
     due_in: float | None = 0.0
     while time.monotonic() < deadline and not should_stop():
-        if time.monotonic() - last_beat > settings.HEARTBEAT_S / 3:
+        if time.monotonic() - last_beat > settings.HEARTBEAT_S / send_path.BEATS:
             if not _beat(job_id):
                 return
             last_beat = time.monotonic()
@@ -278,9 +278,10 @@ def _under_way(job: EnrichmentJob) -> int:
     up, until they are as many as may be under way."""
     batches = Batch.objects.filter(job=job)
     held = Q(state=BatchState.READY, lease_until__gt=db_now())
-    doubted: int = batches.filter(state=BatchState.DOUBT).count()
-    going: int = batches.filter(held | Q(state__in=UNSETTLED_BATCHES)).exclude(state=BatchState.DOUBT).count()
-    return going + max(0, doubted - settings.BATCHES_IN_FLIGHT)
+    doubted = batches.filter(state=BatchState.DOUBT).count()
+    going = batches.filter(held | Q(state__in=UNSETTLED_BATCHES)).exclude(state=BatchState.DOUBT).count()
+    most: int = settings.BATCHES_IN_FLIGHT
+    return going + max(0, doubted - most)
 
 
 def _dissolve_unsent(job: EnrichmentJob) -> None:
@@ -698,11 +699,11 @@ def mark_dispatched(job_id: int) -> bool:
 
 
 def _is_forsaken() -> Q:
-    """Jobs whose wake-up nobody took for the time of a lease, or whose slice missed its beats.
+    """Jobs whose wake-up nobody took for the time of a lease, or whose slice missed three beats.
 
     A second slice beside a living one does no harm: claims and fences keep them apart.
     """
     now = db_now()
     unheard = Q(slice_at__isnull=True, dispatched_at__lt=now - send_path.lease_end())
-    silent = now - timedelta(seconds=2 * settings.HEARTBEAT_S)
+    silent = now - timedelta(seconds=settings.HEARTBEAT_S)
     return unheard | Q(dispatched_at__isnull=False, slice_at__lt=silent)

@@ -67,6 +67,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+BEATS = 3  # in HEARTBEAT_S; a slice that misses so many counts as gone
 MAX_CLAIMS = 3  # a batch that took three workers down before it was sent is not tried a fourth time
 POISON = "poison"
 POISON_TEXT = "This batch stopped three workers before it was sent, so it is left out; nothing was charged."
@@ -86,7 +87,7 @@ def heartbeat(batch: Batch) -> Iterator[None]:
 
     def beat() -> None:
         try:
-            while not done.wait(min(settings.HEARTBEAT_S, settings.LEASE_S / 3)):
+            while not done.wait(min(settings.HEARTBEAT_S / BEATS, settings.LEASE_S / 3)):
                 try:
                     now = db_now()
                     held = Batch.objects.filter(id=batch.id, fence=batch.fence)
@@ -202,7 +203,9 @@ def send(batch: Batch) -> None:
     """
     job = EnrichmentJob.objects.select_related("key", "created_by").get(id=batch.job_id)
     operation = operations.get(job.operation)
-    route = operation.single_route if job.mode == Mode.SINGLE else operation.bulk_route
+    # A route that answers at once has another one for a row alone.
+    is_alone = job.mode == Mode.SINGLE or (batch.mode == Mode.DIRECT and batch.size == 1)
+    route = operation.single_route if is_alone else operation.bulk_route
     errand = errand_for(job, route=route, scope=operation.scope(job.mode), rows=batch.size)
     items = list(BatchItem.objects.filter(batch=batch).select_related("question").order_by("id"))
     with heartbeat(batch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from django.contrib import messages
@@ -183,7 +184,8 @@ def _context(
         "review": review,
         "operation": operation,
         "reading_form": reading_form or ReadingForm(initial=reading),
-        "start_form": start_form or StartForm(choices, initial=initial),
+        "start_form": start_form
+        or StartForm(choices, initial=initial, can_pay_again=bool(operation.direct_rows)),
         "steps": _steps(
             2,
             operation=reverse("enrichment:job_new"),
@@ -299,7 +301,11 @@ def job_start(request: HtmxHttpRequest, number: int) -> HttpResponse:
     detail = reverse("enrichment:job_detail", args=[job.id])
     if job.state != JobState.DRAFT:
         return _see_other(detail)
-    form = StartForm(selectors.key_choices(job.operation, Mode.BULK), data=request.POST)
+    form = StartForm(
+        selectors.key_choices(job.operation, Mode.BULK),
+        data=request.POST,
+        can_pay_again=bool(operations.get(job.operation).direct_rows),
+    )
     extra: dict[str, Any] = {}
     if form.is_valid():
         order = submission.StartOrder(
@@ -309,6 +315,7 @@ def job_start(request: HtmxHttpRequest, number: int) -> HttpResponse:
             token=form.cleaned_data["token"],
             max_credits=form.cleaned_data["max_credits"],
             is_again=form.cleaned_data["again"],
+            pay_again_limit=form.cleaned_data.get("pay_again") or Decimal(0),
             is_sample=form.cleaned_data["sample"] or request.POST.get("again") == AGAIN_SAMPLE,
         )
         try:

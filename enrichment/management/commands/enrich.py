@@ -65,6 +65,12 @@ class Command(BaseCommand):
         parser.add_argument("--preset", choices=list(csv_export.PRESETS), default="raw")
         parser.add_argument("--max-credits", metavar="N", help="refuse a job that can cost more")
         parser.add_argument(
+            "--accept-paying-again",
+            default="0",
+            metavar="N",
+            help="credits that calls which cannot be looked up may cost twice after a lost answer (default: 0)",
+        )
+        parser.add_argument(
             "--freshness-days", type=int, default=settings.FRESHNESS_DAYS, metavar="N", help="0 asks again"
         )
         parser.add_argument("--purpose", default="", help='default: "terminal: FILE"')
@@ -197,8 +203,11 @@ def _start(
     """The job to work on: this one, or the same run of a short while ago. None and the exit status when refused."""
     try:
         limit = Decimal(options["max_credits"]) if options["max_credits"] else None
+        pay_again = Decimal(options["accept_paying_again"])
     except InvalidOperation as error:
-        raise CommandError("--max-credits takes a number.", returncode=WRONG_USE) from error
+        raise CommandError(
+            "--max-credits and --accept-paying-again take a number.", returncode=WRONG_USE
+        ) from error
     same = None if options["again"] else selectors.same_run(job, key)
     if same is not None:
         console.print(
@@ -221,6 +230,7 @@ def _start(
         token=job.start_token,
         max_credits=limit,
         is_again=True,
+        pay_again_limit=max(pay_again, Decimal(0)),
     )
     try:
         return submission.start_job(actor, job.id, order), 0

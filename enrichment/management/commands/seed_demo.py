@@ -268,8 +268,9 @@ def _make_keys(people: dict[str, User]) -> dict[str, KeyRecord]:
 
     both = [f"{SEARCH}:bulk", f"{VERIFY}:bulk"]
     single = [f"{SEARCH}:single", f"{VERIFY}:single"]
+    others = [f"{name}:{mode}" for name in ("domain-search", "reverse-lookup") for mode in ("bulk", "single")]
     specs = [
-        spec("sandbox", "training", "revops", owner=ana, deputy=mira, team=ana.team, purpose="Training and demos, no money", scopes=both + single, rotate_by=today + timedelta(days=75)),
+        spec("sandbox", "training", "revops", owner=ana, deputy=mira, team=ana.team, purpose="Training and demos, no money", scopes=[*both, *single, *others], rotate_by=today + timedelta(days=75)),
         spec("sandbox", "list_building", "revops", owner=ana, team=ana.team, purpose="Outbound lists of the SDR team, rehearsed", scopes=[f"{SEARCH}:bulk"], rotate_by=today + timedelta(days=9)),
         spec("sandbox", "bulk_verify", "growth", owner=priya, team=priya.team, purpose="Verification before campaigns, rehearsed", scopes=[f"{VERIFY}:bulk"], daily_cap=Decimal(2000), rotate_by=today + timedelta(days=51)),
         spec("prod", "crm_sync", "revops", owner=mira, deputy=tom, team=mira.team, purpose="Nightly CRM clean-up: verify addresses, refresh companies", scopes=[f"{VERIFY}:bulk", "scrape-company:bulk", "domain-search:bulk"], daily_cap=Decimal(5000), rotate_by=today + timedelta(days=6)),

@@ -49,6 +49,8 @@ _VERIFICATION_VERDICTS = {
 _ADDRESS = re.compile(
     r"[^\s@<>(),;:\"\\]+@(?:[^\s@<>(),;:\"\\._][^\s@<>(),;:\"\\.]*\.)+[^\s@<>(),;:\"\\.]{2,}"
 )
+_PAGE = re.compile(r"https?://[^\s<>\"\\/]+\.[^\s<>\"\\]+", re.IGNORECASE)
+_MAX_URL = 500
 _MAX_COUNT = 2_000_000_000
 _MAX_CREDITS = Decimal(10) ** 12
 _MAX_WORD = 64
@@ -259,6 +261,48 @@ def parse_item(raw: Any, *, operation: str | None = None, asked_email: str = "")
         is_known=status in _PENDING or status in _NEVER_RAN or status in _RAN,
         raw=raw,
     )
+
+
+def parse_direct(raw: Any, *, external_id: str) -> ProviderItem | None:
+    """One answer of a route that answers at once, for the row that we call `external_id`; None when it is no object.
+
+    Such an answer brings an address of a page, under one of several keys. Without a status it tells its end by that.
+    """
+    if not isinstance(raw, dict):
+        return None
+    url = _page_address(raw)
+    raw_status = text_of(raw.get("status"), most=_MAX_WORD)
+    status = raw_status.upper() or ("FOUND" if url else "NOT_FOUND")
+    state = _state(status)
+    verdict: Verdict | None = None
+    result: dict[str, Any] = {}
+    if state is ItemState.FINAL:
+        is_found = bool(url) and status in _SUCCESS
+        verdict = Verdict.UNKNOWN if status not in _RAN else Verdict.FOUND if is_found else Verdict.NOT_FOUND
+        result = {"profile_url": url if is_found else ""}
+    return ProviderItem(
+        provider_id=text_of(raw.get("searchId"), most=_MAX_ID) or external_id,
+        external_id=external_id,
+        state=state,
+        raw_status=raw_status,
+        verdict=verdict,
+        result=result,
+        is_charged=_is_charged(status),
+        is_known=status in _PENDING or status in _NEVER_RAN or status in _RAN,
+        raw=raw,
+    )
+
+
+def _page_address(raw: Mapping[str, Any]) -> str:
+    """The http or https address in `result`, `results`, `url` or the first of `urls`; else empty."""
+    urls = raw.get("urls")
+    first = urls[0] if isinstance(urls, list) and urls else None
+    for candidate in (raw.get("result"), raw.get("results"), raw.get("url"), first):
+        value = object_of(candidate).get("url") if isinstance(candidate, dict) else candidate
+        text = text_of(value)
+        if _PAGE.fullmatch(text) and len(text) <= _MAX_URL:
+            return text
+    return ""
 
 
 def _state(status: str) -> ItemState:

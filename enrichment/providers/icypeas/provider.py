@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from enrichment.providers.base import (
@@ -22,6 +23,7 @@ from enrichment.providers.icypeas.client import IcypeasClient
 from enrichment.providers.icypeas.routes import ROUTES
 
 MAX_BULK_ROWS = 5_000
+MAX_DIRECT_ROWS = 50
 ITEMS_A_PAGE = 100
 FILES_A_PAGE = 50
 
@@ -35,6 +37,26 @@ _LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "email-verification": (("email", "email"),),
     "domain-search": (("domainOrCompany", "company"),),
+}
+
+
+@dataclass(frozen=True)
+class _Direct:
+    """Routes of an operation that answer at once, and a row as the body of a single call and as an element of a list."""
+
+    single_route: str
+    list_route: str
+    one: Callable[[Mapping[str, str]], dict[str, Any]]
+    of_many: Callable[[Mapping[str, str]], Any]
+
+
+_DIRECT: dict[str, _Direct] = {
+    "reverse-lookup": _Direct(
+        "reverse-email-lookup",
+        "reverse-email-lookups",
+        one=lambda row: {"email": row["email"]},
+        of_many=lambda row: row["email"],
+    ),
 }
 
 
@@ -63,8 +85,37 @@ class IcypeasProvider:
         return _submitted_id(answer.get("file"), "bulk-search")
 
     def ask(self, request: BulkRequest) -> Sequence[ProviderItem]:
-        """No operation here uses a route that answers at once, so each is refused."""
-        raise BadInputError(f"{request.operation} has no route that answers at once.", status=None)
+        """Ask rows on the route that answers at once, one row on the single route: items in the order of the rows.
+
+        An answer of another length than the question is `UncertainOutcomeError`: nobody could say which row is whose.
+        """
+        layout = _DIRECT.get(request.operation)
+        if layout is None:
+            raise BadInputError(f"{request.operation} has no route that answers at once.", status=None)
+        if len(request.rows) != len(request.external_ids):
+            raise BadInputError(f"{layout.list_route}: each row needs its external id.", status=None)
+        if not 1 <= len(request.rows) <= MAX_DIRECT_ROWS:
+            raise BadInputError(
+                f"{layout.list_route}: a list holds 1 to {MAX_DIRECT_ROWS} rows.", status=None
+            )
+        if len(request.rows) == 1:
+            route = layout.single_route
+            answers: Any = [self._client.call(ROUTES[route], json=layout.one(request.rows[0]))]
+        else:
+            route = layout.list_route
+            answer = self._client.call(
+                ROUTES[route], json={"data": [layout.of_many(row) for row in request.rows]}
+            )
+            answers = answer.get("data")
+        if not isinstance(answers, list) or len(answers) != len(request.rows):
+            raise UncertainOutcomeError(
+                f"{route}: accepted, but the answers do not fit the {len(request.rows)} rows.", status=200
+            )
+        items = (
+            payloads.parse_direct(element, external_id=external_id)
+            for element, external_id in zip(answers, request.external_ids, strict=True)
+        )
+        return [item for item in items if item is not None]
 
     def submit_single(self, request: SingleRequest) -> str:
         """Start one search; its id. A success without an id is `UncertainOutcomeError`: look it up."""

@@ -825,15 +825,15 @@ def test_job_is_due_until_a_slice_has_it_and_again_when_that_worker_is_gone(
     assert processing.due_jobs() == []
 
 
-def test_job_of_a_dead_slice_is_due_after_two_missed_beats(engine: Engine, settings: Any) -> None:
+def test_job_of_a_dead_slice_is_due_after_three_missed_beats(engine: Engine, settings: Any) -> None:
     settings.HEARTBEAT_S, settings.LEASE_S = 15, 60
     job = engine.start(3)
     processing.mark_dispatched(job.id)
     processing._beat(job.id)
-    EnrichmentJob.objects.filter(id=job.id).update(slice_at=db_now() - timedelta(seconds=29))
+    EnrichmentJob.objects.filter(id=job.id).update(slice_at=db_now() - timedelta(seconds=14))
     assert processing.due_jobs() == []
 
-    EnrichmentJob.objects.filter(id=job.id).update(slice_at=db_now() - timedelta(seconds=31))
+    EnrichmentJob.objects.filter(id=job.id).update(slice_at=db_now() - timedelta(seconds=16))
     assert processing.due_jobs() == [(job.id, False)]
     assert processing.mark_dispatched(job.id) is True
     assert processing.due_jobs() == []  # the wake-up that is on its way has the time of a lease

@@ -7,6 +7,7 @@ from enrichment.operations.base import Checked, Skipped, digest
 
 SEARCH = operations.get("email-search")
 VERIFICATION = operations.get("email-verification")
+SCAN = operations.get("domain-search")
 
 
 def codes(checked):
@@ -15,7 +16,10 @@ def codes(checked):
 
 
 def test_get_lists_the_operations_when_the_name_is_unknown():
-    with pytest.raises(operations.UnknownOperationError, match="email-search, email-verification"):
+    with pytest.raises(
+        operations.UnknownOperationError,
+        match="email-search, email-verification, domain-search, reverse-lookup",
+    ):
         operations.get("email-serch")
 
 
@@ -164,3 +168,27 @@ def test_verification_skips_what_cannot_be_an_address(address, code, words):
     assert isinstance(skipped, Skipped)
     assert skipped.code == code
     assert words in skipped.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "asked", "warned"),
+    [
+        ({"domain": "https://www.Loxwell.example/about", "company": "Loxwell"}, "loxwell.example", []),
+        ({"domain": "", "company": " Loxwell  SAS "}, "Loxwell SAS", []),
+        ({"domain": "not a domain", "company": "Loxwell"}, "Loxwell", ["unreadable_domain"]),
+        ({"domain": "gmail.com"}, "gmail.com", ["free_mail_domain"]),
+        ({"domain": "linkedin.com/company/loxwell"}, "linkedin.com", ["link_page"]),
+    ],
+)
+def test_scan_asks_for_the_domain_and_else_for_the_company(fields, asked, warned):
+    checked = SCAN.check(fields)
+
+    assert isinstance(checked, Checked)
+    assert checked.inputs == {"company": asked}
+    assert codes(checked) == warned
+
+
+def test_scan_skips_a_row_without_domain_and_company():
+    assert SCAN.check({"domain": " ", "company": "-"}) == Skipped(
+        "no_company", "There is neither a company nor a domain in this row."
+    )

@@ -568,3 +568,44 @@ def test_limit_grows_with_the_speed(sandbox):
     statuses = [sandbox.api.post(FILES, json={}).status_code for _ in range(46)]
 
     assert statuses == [200] * 45 + [429]
+
+
+# Routes that answer at once
+
+
+def test_reverse_look_up_answers_and_charges_in_the_call(sandbox):
+    before = balance(sandbox)
+
+    one = sandbox.post("/reverse-email-lookup", {"email": "ann@sbx-found.example"})
+    again = sandbox.post("/reverse-email-lookup", {"email": "ann@sbx-found.example"})
+    none = sandbox.post("/reverse-email-lookup", {"email": "ann@sbx-notfound.example"})
+
+    assert (one["status"], one["result"]) == (again["status"], again["result"])
+    assert one["result"].startswith("https://www.linkedin.com/in/ann-")
+    assert one["searchId"] != again["searchId"]
+    assert (none["status"], none["result"]) == ("NOT_FOUND", "")
+    assert before - balance(sandbox) == 20
+    assert [charge["kind"] for charge in sandbox.charges()] == ["reverse-email-lookup"] * 2
+
+
+def test_reverse_look_up_of_a_list_keeps_its_order_and_ends_where_the_credits_end(sandbox):
+    sandbox.order("/control/credits", {"user_id": USER_ID, "credits": "15"})
+    names = ["ann@sbx-found.example", "no address", "bob@sbx-notfound.example", "cleo@sbx-found.example"]
+
+    answer = sandbox.post("/reverse-email-lookups", {"data": names})
+
+    assert [row["status"] for row in answer["data"]] == [
+        "FOUND",
+        "BAD_INPUT",
+        "NOT_FOUND",
+        "INSUFFICIENT_FUNDS",
+    ]
+    assert balance(sandbox) == 5
+
+
+@pytest.mark.parametrize("data", [None, "a@b.example", ["a@b.example"], [1, 2], ["a@b.example"] * 51])
+def test_reverse_look_up_refuses_lists_of_another_shape_whole(sandbox, data):
+    answer = sandbox.post("/reverse-email-lookups", {} if data is None else {"data": data})
+
+    assert refused_fields(answer) == ["data"]
+    assert sandbox.charges() == []

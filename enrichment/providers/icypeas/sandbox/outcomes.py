@@ -143,6 +143,24 @@ def _find(
     return status, _make_results(task, cells, draws, emails), is_charged
 
 
+def find_profile_of(email: str) -> tuple[str, str]:
+    """Status and profile page of whoever is behind an address; "" where nobody is found."""
+    cell = email.strip()
+    draws = _Draws(f"reverse-email-lookup\x1e{cell.lower()}")
+    words = {match["word"] for match in _MAGIC.finditer(cell.lower()) if match["word"]}
+    if "badinput" in words or _EMAIL.fullmatch(cell) is None:
+        return BAD_INPUT, ""
+    if "nofunds" in words:
+        return INSUFFICIENT_FUNDS, ""
+    if "unknownstatus" in words:
+        return UNDOCUMENTED, ""
+    is_found = bool(words & _FORCES_FOUND) or (not words & set(_FORCES_EMPTY) and draws.draw() < 0.6)
+    if not is_found:
+        return NOT_FOUND, ""
+    local = re.sub(r"[^a-z0-9]+", "-", cell.lower().rpartition("@")[0].translate(_FOLDS)).strip("-")
+    return FOUND, f"https://www.linkedin.com/in/{local or 'someone'}-{int(draws.draw() * 10**6):06d}"
+
+
 def _is_askable(task: Task, cells: Sequence[str]) -> bool:
     if task.name == "email-verification":
         return _EMAIL.fullmatch(cells[0]) is not None

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from . import direct
 from .accounts import Account
 from .catalogue import MICRO, TASK_ALIASES, TASKS, Task, to_credits
 from .listing import BULK_ROWS_ORDER, FILE_ORDER, FILE_ROWS_ORDER, SINGLES_ORDER, Cursor, Order
@@ -18,6 +19,7 @@ from .validation import Fields, is_text
 from .wire import Reply, format_file, format_item, format_sorts, make_reply, refuse
 
 MAX_BULK_ROWS: Final = 5000
+MAX_DIRECT_ROWS: Final = 50
 MAX_ITEMS: Final = 100
 MAX_FILES: Final = 50
 DEFAULT_LIMIT: Final = 10
@@ -181,6 +183,32 @@ def read_external_ids(fields: Fields, name: str, rows: int) -> list[str]:
     return ids
 
 
+def look_up_email(call: Call) -> Reply:
+    """POST /reverse-email-lookup: who is behind one address."""
+    fields = Fields(call.body)
+    email = fields.text("email", is_required=True)
+    if fields.errors:
+        return refuse(fields.errors)
+    call.sandbox.settle()
+    (answer,) = direct.answer_rows(
+        call.sandbox.store, call.account.user_id, direct.REVERSE_EMAIL_LOOKUP, [email]
+    )
+    return make_reply(200, {"success": True, **answer})
+
+
+def look_up_emails(call: Call) -> Reply:
+    """POST /reverse-email-lookups: who is behind 2 to 50 addresses."""
+    fields = Fields(call.body)
+    emails = fields.texts("data", least=2, most=MAX_DIRECT_ROWS)
+    if fields.errors:
+        return refuse(fields.errors)
+    call.sandbox.settle()
+    answers = direct.answer_rows(
+        call.sandbox.store, call.account.user_id, direct.REVERSE_EMAIL_LOOKUP, emails
+    )
+    return make_reply(200, {"success": True, "data": answers})
+
+
 def read_items(call: Call) -> Reply:
     """POST /bulk-single-searchs/read: one search, single searches, or rows of bulks."""
     fields = Fields(call.body)
@@ -324,6 +352,8 @@ ROUTES: Final[dict[str, Route]] = {
         Route("POST", "/bulk-search", submit_bulk, 1, 1),
         Route("POST", "/bulk-single-searchs/read", read_items, 30, 60),
         Route("POST", "/search-files/read", read_files, 15, 60),
+        Route("POST", "/reverse-email-lookup", look_up_email, 20, 1),
+        Route("POST", "/reverse-email-lookups", look_up_emails, 15, 1),
         Route("POST", "/a/actions/subscription-information", read_subscription),
     )
 }

@@ -205,6 +205,32 @@ class Store:
             intake.insert(db, account_id, searches)
         return file_id
 
+    def charge_directly(
+        self, user_id: str, kind: str, costs: Sequence[tuple[str, str, int]]
+    ) -> frozenset[str]:
+        """Book what rows cost that are answered in their call, in their order: (search id, input, millionths).
+
+        The ids of those that the account could not pay for; nothing is booked for them.
+        """
+        unpaid = set()
+        with self._transaction() as db:
+            account_id = self._account_id(user_id)
+            for search_id, text, micro in costs:
+                if not micro:
+                    continue
+                if self._balance(account_id) < micro:
+                    unpaid.add(search_id)
+                    continue
+                db.execute(
+                    "INSERT INTO charges (at_ms, account_id, kind, search_id, external_id, input, credits_micro)"
+                    " VALUES (?, ?, ?, ?, '', ?, ?)",
+                    (wall_ms(), account_id, kind, search_id, text, micro),
+                )
+                db.execute(
+                    "UPDATE accounts SET balance_micro = balance_micro - ? WHERE id = ?", (micro, account_id)
+                )
+        return frozenset(unpaid)
+
     # Settling
 
     def settle(self, now_ms: int) -> int:

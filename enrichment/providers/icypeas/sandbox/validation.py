@@ -62,6 +62,19 @@ class Fields:
             return default
         return value
 
+    def texts(self, name: str, *, least: int, most: int) -> list[str]:
+        """A list of strings, `least` to `most` of them; [] when refused."""
+        value = self.body.get(name)
+        if name not in self.body:
+            self.refuse(name, "validation_required", f"{name} is required.")
+        elif not isinstance(value, list) or not all(is_text(entry) for entry in value):
+            self.refuse(name, "validation_array", f"{name} must be an array of strings.")
+        elif not least <= len(value) <= most:
+            self.refuse(name, "validation_array_length", f"{name} must hold {least} to {most} entries.")
+        else:
+            return value
+        return []
+
     def custom(self) -> Fields:
         """The `custom` object as fields of its own, whose names carry the prefix `custom.`."""
         value = self.body.get("custom", {})

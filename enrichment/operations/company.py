@@ -1,0 +1,108 @@
+"""What several operations ask about a company: its domain or its name, in two fields of which one is enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from enrichment import normal_forms
+
+from .base import InputField, Skipped, Warning_, short
+
+FREE_MAIL_DOMAIN = "free_mail_domain"
+LINK_PAGE = "link_page"
+UNREADABLE_DOMAIN = "unreadable_domain"
+NO_COMPANY = Skipped("no_company", "There is neither a company nor a domain in this row.")
+
+COMPANY_FIELDS = (
+    InputField(
+        name="domain",
+        label="Domain or website",
+        names=(
+            "domain",
+            "company domain",
+            "domain name",
+            "email domain",
+            "website",
+            "web site",
+            "website url",
+            "company website",
+            "company url",
+            "web",
+            "webpage",
+            "homepage",
+            "url",
+            "site",
+            "webseite",
+            "internetseite",
+            "internetadresse",
+            "domäne",
+            "domaine",
+            "site web",
+            "site internet",
+            "dominio",
+            "sitio web",
+            "página web",
+            "sito",
+            "sito web",
+            "domein",
+            "bedrijfswebsite",
+        ),
+        hint="Gives better results than the company's name, and wins where a row has both.",
+    ),
+    InputField(
+        name="company",
+        label="Company name",
+        names=(
+            "company",
+            "company name",
+            "account",
+            "account name",
+            "organisation",
+            "organization",
+            "organisation name",
+            "organization name",
+            "employer",
+            "business name",
+            "firma",
+            "firmenname",
+            "unternehmen",
+            "arbeitgeber",
+            "société",
+            "entreprise",
+            "nom de l'entreprise",
+            "raison sociale",
+            "empresa",
+            "compañía",
+            "nombre de la empresa",
+            "azienda",
+            "società",
+            "ragione sociale",
+            "bedrijf",
+            "bedrijfsnaam",
+            "organisatie",
+        ),
+        hint="Used where a row has no domain.",
+    ),
+)
+
+
+def company_of(values: Mapping[str, str]) -> tuple[str, str | None]:
+    """What is asked, and the domain when that is one: the domain wins over the name. Values are cleaned texts."""
+    domain = normal_forms.domain(values["domain"]) if values["domain"] else None
+    return domain or values["company"] or values["domain"], domain
+
+
+def company_warnings(values: Mapping[str, str], domain: str | None) -> list[Warning_]:
+    """What looks odd about the company of a row that is asked all the same."""
+    if domain and normal_forms.registered_domain(domain) in normal_forms.FREE_MAIL_DOMAINS:
+        return [Warning_(FREE_MAIL_DOMAIN, f"{domain} is a free-mail provider, not the company's domain.")]
+    if domain and normal_forms.registered_domain(domain) in normal_forms.LINK_PAGE_DOMAINS:
+        text = f"{domain} is a site with pages about companies, not the company's domain."
+        return [Warning_(LINK_PAGE, text)]
+    if values["domain"] and not domain:
+        used = (
+            "the company's name is asked instead" if values["company"] else "it is asked as a company's name"
+        )
+        text = f"“{short(values['domain'])}” is not a domain, so {used}."
+        return [Warning_(UNREADABLE_DOMAIN, text)]
+    return []
