@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from array import array
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Max, Min, OuterRef, Q, Subquery
+from django.db.models import F, Max, Min, OuterRef, Q, QuerySet, Subquery
 
 from enrichment import operations
 from enrichment.choices import (
@@ -211,9 +212,7 @@ def prepare(job: EnrichmentJob) -> None:
         answer = Subquery(Question.objects.filter(id=OuterRef("question_id")).values("latest_answer_id")[:1])
         cached = move_rows(job.id, known, RowState.CACHED, answer_id=answer)
         answers.leave_in_doubt(locked)
-        # By groups: a comparison with earlier rows leads SQLite to the index by state, and to a time that grows squared.
-        firsts = waiting.order_by().values("question_id").annotate(first=Min("id")).values("first")
-        leads = waiting.filter(id__in=firsts).update(is_lead=True)
+        leads = _choose_leads(waiting)
         locked.state, locked.prepared_at = JobState.RUNNING, db_now()
         if locked.is_sampling:
             _choose_sample(locked, leads)
@@ -221,6 +220,18 @@ def prepare(job: EnrichmentJob) -> None:
         reservations.trim(locked, note="already known at the start")
         if cached:
             tell(job.id, f"{cached:,} rows were already known and cost nothing", icon="database")
+
+
+def _choose_leads(waiting: QuerySet[EnrichmentRow]) -> int:
+    """Mark the first row of each question as the one that stands for it; how many there are.
+
+    The ids come here and go back in chunks: as one statement, on a table that was just filled, it takes a time that grows
+    squared on both databases, which know nothing of its size yet.
+    """
+    groups = waiting.order_by().values("question_id").annotate(first=Min("id"))
+    firsts = array("q", groups.values_list("first", flat=True).iterator())
+    chunks = (firsts[start : start + CHUNK].tolist() for start in range(0, len(firsts), CHUNK))
+    return sum(waiting.filter(id__in=chunk).update(is_lead=True) for chunk in chunks)
 
 
 def _choose_sample(job: EnrichmentJob, leads: int) -> None:
