@@ -19,8 +19,11 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 ENV_FILE = BASE_DIR / ".env"
 WORKER_ENV_FILE = BASE_DIR / ".env.worker"
 
-# What may hold a provider secret: the default key, one per key record, the signing secret; each also as `…_FILE`.
-PROVIDER_SECRET_NAME = re.compile(r"^ICYPEAS_(API_KEY|API_SECRET|KEY_).*")
+# What holds a provider secret or opens a store of them: the default key, one per key record, the signing secret, the
+# vault's token (each also as `…_FILE`), and credentials of AWS.
+PROVIDER_SECRET_NAME = re.compile(
+    r"^(ICYPEAS_(API_|KEY_).*|VAULT_TOKEN(_FILE)?|AWS_(SECRET_ACCESS_KEY|SESSION_TOKEN|WEB_IDENTITY_TOKEN_FILE))$"
+)
 
 
 def provider_secret_names(environment: dict[str, str] | os._Environ[str]) -> list[str]:

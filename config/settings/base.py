@@ -190,6 +190,19 @@ ENVIRONMENTS = env.list(
 RELAXED_ENVIRONMENTS = ["sandbox", "dev"]  # deputy and team are optional here
 SECRETS_DIR = Path(env.str("SECRETS_DIR", default=str(DATA_DIR / "worker" / "secrets"))).expanduser()
 STRICT_SECRET_FILES = env.bool("STRICT_SECRET_FILES", default=False)
+# References point only below these: MOUNT/PATH of a KV v2 engine, and beginnings of names in Secrets Manager.
+VAULT_PREFIXES = [prefix.strip("/") for prefix in env.list("VAULT_PREFIXES", default=[])]
+VAULT_ADDR = env.str("VAULT_ADDR", default="").rstrip("/")
+VAULT_NAMESPACE = env.str("VAULT_NAMESPACE", default="")
+AWS_SM_PREFIXES = env.list("AWS_SM_PREFIXES", default=[])
+AWS_SM_REGION = env.str("AWS_SM_REGION", default="")
+AWS_SM_ENDPOINT_URL = env.str("AWS_SM_ENDPOINT_URL", default="")
+for _name, _url in (("VAULT_ADDR", VAULT_ADDR), ("AWS_SM_ENDPOINT_URL", AWS_SM_ENDPOINT_URL)):
+    _parts = urlsplit(_url)
+    if _url and _parts.scheme != "https" and _parts.hostname not in {"127.0.0.1", "::1", "localhost"}:
+        raise ValueError(f"{_name} must be https:// (plain http is accepted for this machine only).")
+SECRET_TIMEOUT_S = env.float("SECRET_TIMEOUT_S", default=5.0)  # for each of connecting and reading
+SECRET_CACHE_S = env.float("SECRET_CACHE_S", default=10.0)  # in the memory of one worker process
 
 # --- clocks (seconds), compressed together with the provider's limits ------------------------------------------------
 _factor: float = max(ICYPEAS_RATE_FACTOR, 1.0)
@@ -241,7 +254,20 @@ LOGGING = {
     "loggers": {
         # These print URLs, headers or payloads below WARNING.
         name: {"level": "WARNING"}
-        for name in ("httpx", "httpcore", "hpack", "h2", "asyncio", "axes", "kombu", "amqp")
+        for name in (
+            "httpx",
+            "httpcore",
+            "hpack",
+            "h2",
+            "asyncio",
+            "axes",
+            "kombu",
+            "amqp",
+            "urllib3",
+            "hvac",
+            "boto3",
+            "botocore",
+        )
     },
 }
 SILENCED_SYSTEM_CHECKS: list[str] = []

@@ -7,6 +7,7 @@ import hmac
 import os
 import re
 import secrets as random_secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -16,10 +17,21 @@ from typing import NoReturn
 from django.conf import settings
 
 from config.env import read_worker_env_file
-from keys.secrets import env, file
+from keys.secrets import aws, env, file, vault
 
-SOURCES: dict[str, Callable[[str], str]] = {"env": env.read, "file": file.read}
-CHECKS: dict[str, Callable[[str], str | None]] = {"env": env.complaint, "file": file.complaint}
+SOURCES: dict[str, Callable[[str], str]] = {
+    "env": env.read,
+    "file": file.read,
+    "vault": vault.read,
+    "aws-sm": aws.read,
+}
+CHECKS: dict[str, Callable[[str], str | None]] = {
+    "env": env.complaint,
+    "file": file.complaint,
+    "vault": vault.complaint,
+    "aws-sm": aws.complaint,
+}
+REMOTE = ("vault", "aws-sm")  # read over the network, so kept for seconds
 
 
 class SecretError(Exception):
@@ -60,6 +72,7 @@ class ResolvedSecret:
 
 
 _acts_as_worker = False
+_kept: dict[str, tuple[float, ResolvedSecret]] = {}  # by reference: kept until (monotonic seconds), and what
 
 
 def act_as_worker() -> None:
@@ -76,7 +89,8 @@ def check_reference(reference: str) -> None:
         # What was given is not repeated: it may be a secret pasted into the wrong place.
         raise SecretError(
             "This is not a secret reference, so it was thrown away. Write env:ICYPEAS_KEY_… for an environment "
-            "variable of the worker, or file:NAME for a file under SECRETS_DIR; never the secret itself."
+            "variable of the worker, file:NAME for a file under SECRETS_DIR, vault:PATH#FIELD or aws-sm:NAME#FIELD; "
+            "never the secret itself."
         )
     complaint = CHECKS[kind](place)
     if complaint:
@@ -84,11 +98,20 @@ def check_reference(reference: str) -> None:
 
 
 def resolve(reference: str) -> ResolvedSecret:
-    """Read, clean and fingerprint the secret. Raises `SecretError`, `SecretMissingError`."""
+    """Read, clean and fingerprint the secret; one from a store is up to `SECRET_CACHE_S` seconds old.
+
+    Raises `SecretError`, `SecretMissingError`.
+    """
     if settings.PROCESS_ROLE != "worker" and not _acts_as_worker:
         raise SecretError("Only workers read secrets; this process is not one.")
     check_reference(reference)
     kind, _, place = reference.partition(":")
+    now = time.monotonic()
+    for known, (until, _resolved) in list(_kept.items()):
+        if until <= now:
+            _kept.pop(known, None)
+    if reference in _kept:
+        return _kept[reference][1]
     try:
         raw = SOURCES[kind](place)
     except LookupError as error:
@@ -96,7 +119,10 @@ def resolve(reference: str) -> ResolvedSecret:
     cleaned, warnings = clean(raw)
     if not cleaned:
         raise SecretMissingError(f"{reference} is there but empty.")
-    return ResolvedSecret(Secret(cleaned), fingerprint(cleaned), tuple(warnings))
+    resolved = ResolvedSecret(Secret(cleaned), fingerprint(cleaned), tuple(warnings))
+    if kind in REMOTE and settings.SECRET_CACHE_S > 0:
+        _kept[reference] = (now + settings.SECRET_CACHE_S, resolved)
+    return resolved
 
 
 def clean(raw: str) -> tuple[str, list[str]]:

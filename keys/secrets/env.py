@@ -9,6 +9,8 @@ import os
 import re
 from pathlib import Path
 
+from keys.secrets import file
+
 ALLOWED = re.compile(r"ICYPEAS_[A-Z0-9_]{1,100}")
 
 
@@ -29,12 +31,7 @@ def read(name: str) -> str:
     if value and file_name:
         raise LookupError(f"{name} and {name}_FILE are both set in the worker's environment. Keep one.")
     if file_name:
-        try:
-            return Path(file_name).read_text()
-        except OSError as error:
-            raise LookupError(
-                f"{name}_FILE points to a file that the worker cannot read: {error.strerror}."
-            ) from None
+        return file.read_guarded(Path(file_name), shown=f"The file that {name}_FILE names")
     if not value:
         raise LookupError(
             f"The worker has no {name} in its environment. Put it into .env.worker or the worker's unit, "

@@ -25,13 +25,21 @@ def complaint(place: str) -> str | None:
 
 def read(place: str) -> str:
     """The raw secret. Raises `LookupError` with a sentence."""
-    path = _path(place)
+    return read_guarded(_path(place), shown=f"file:{place}")
+
+
+def read_guarded(path: Path, *, shown: str) -> str:
+    """The text of a file that only its owner can change; strict mode wants that only its owner reads it. `shown` names
+    the file in sentences. Raises `LookupError`."""
     try:
         mode = path.stat().st_mode
         if mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise LookupError(f"file:{place} can be changed by others. Run: chmod go-w on it.")
+            raise LookupError(f"{shown} can be changed by others. Run: chmod go-w on it.")
         if settings.STRICT_SECRET_FILES and mode & (stat.S_IRGRP | stat.S_IROTH):
-            raise LookupError(f"file:{place} can be read by others. Run: chmod 400 on it.")
+            raise LookupError(f"{shown} can be read by others. Run: chmod 400 on it.")
         return path.read_text()
     except OSError as error:
-        raise LookupError(f"file:{place} cannot be read by the worker: {error.strerror}.") from None
+        raise LookupError(f"{shown} cannot be read by the worker: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        # The codec's own message quotes bytes of the secret.
+        raise LookupError(f"{shown} does not hold text.") from None

@@ -200,7 +200,7 @@ def _add_create(parser: CommandParser) -> None:
         "--secret",
         required=True,
         metavar="REF",
-        help="where a worker finds the secret: env:ICYPEAS_KEY_NAME or file:NAME",
+        help="where a worker finds the secret: env:ICYPEAS_KEY_NAME, file:NAME, vault:PATH#FIELD or aws-sm:NAME#FIELD",
     )
     parser.add_argument(
         "--account", default="", metavar="A", help="made when it is new; default: the first one"

@@ -120,7 +120,7 @@ def test_key_create_leaves_the_terminal_in_the_audit_log() -> None:
         ({"system": "CRM"}, "small letters"),
         ({"scopes": "all"}, "for sandbox and dev only"),
         ({"scopes": "email-verify"}, "Unknown scope 'email-verify'"),
-        ({"secret": "vault:x"}, "not a secret reference"),
+        ({"secret": "vault:x"}, "not set up here"),
         ({"secret": "env:DATABASE_URL"}, "begin with ICYPEAS_"),
         ({"account": "Training"}, "Training is a sandbox account"),
         ({"account": "x" * 61}, "60 characters"),

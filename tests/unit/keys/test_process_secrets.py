@@ -34,7 +34,18 @@ def start(module: str, folder: Path, environment: Mapping[str, str]) -> subproce
 
 
 @pytest.mark.parametrize(
-    "name", ["ICYPEAS_API_KEY", "ICYPEAS_KEY_PROD_CRM", "ICYPEAS_KEY_PROD_CRM_FILE", "ICYPEAS_API_SECRET"]
+    "name",
+    [
+        "ICYPEAS_API_KEY",
+        "ICYPEAS_KEY_PROD_CRM",
+        "ICYPEAS_KEY_PROD_CRM_FILE",
+        "ICYPEAS_API_SECRET",
+        "ICYPEAS_API_OTHER",
+        "VAULT_TOKEN",
+        "VAULT_TOKEN_FILE",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+    ],
 )
 def test_web_process_refuses_to_start_with_a_provider_secret(tmp_path: Path, name: str) -> None:
     ended = start("config.wsgi", tmp_path, {name: PLANTED})

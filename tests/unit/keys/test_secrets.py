@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from config import env
 from keys.secrets import Secret, SecretError, SecretMissingError, base, check_reference, resolve
 
 PLANTED = "planted-9f2c-secret"
@@ -57,12 +58,51 @@ def test_variable_and_its_file_are_refused_together(
     assert PLANTED not in str(caught.value)
 
 
+@pytest.mark.parametrize("mode", [0o620, 0o602])
+def test_file_of_a_variable_that_others_can_change_is_refused(
+    worker: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: int
+) -> None:
+    (tmp_path / "mounted").write_text(PLANTED)
+    (tmp_path / "mounted").chmod(mode)
+    monkeypatch.setenv("ICYPEAS_API_KEY_FILE", str(tmp_path / "mounted"))
+
+    with pytest.raises(SecretError, match="can be changed by others"):
+        resolve("env:ICYPEAS_API_KEY")
+
+
+def test_file_that_is_no_text_is_refused_without_quoting_it(
+    worker: None, settings: Any, tmp_path: Path
+) -> None:
+    settings.SECRETS_DIR = tmp_path
+    (tmp_path / "key").write_bytes(PLANTED.encode() + b"\xff")
+
+    with pytest.raises(SecretError, match="does not hold text") as caught:
+        resolve("file:key")
+
+    assert PLANTED not in "".join(traceback.format_exception(caught.value))
+
+
 def test_value_that_looks_like_a_reference_to_another_variable_is_a_value(
     worker: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ICYPEAS_API_KEY", "$DATABASE_URL")
 
     assert resolve("env:ICYPEAS_API_KEY").secret.reveal() == "$DATABASE_URL"
+
+
+@pytest.mark.parametrize("written", ["$DATABASE_URL", "'$DATABASE_URL'", '"$DATABASE_URL"'])
+def test_value_in_the_workers_file_is_not_interpolated(
+    worker: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, written: str
+) -> None:
+    (tmp_path / ".env.worker").write_text(f"ICYPEAS_KEY_ODD={written}\n")
+    (tmp_path / ".env.worker").chmod(0o600)
+    monkeypatch.setattr(env, "WORKER_ENV_FILE", tmp_path / ".env.worker")
+    monkeypatch.setenv("ICYPEAS_KEY_ODD", "")
+    monkeypatch.delenv("ICYPEAS_KEY_ODD")
+
+    env.read_worker_env_file()
+
+    assert resolve("env:ICYPEAS_KEY_ODD").secret.reveal() == "$DATABASE_URL"
 
 
 def test_mounted_file_resolves_under_the_folder_of_secrets(
