@@ -22,8 +22,9 @@ def pages_of(desk: Desk) -> list[Shot]:
     finished = desk.query(
         "SELECT max(id) FROM enrichment_enrichmentjob WHERE state = 'completed' AND mode = 'bulk'"
     )[0][0]
-    search = desk.query(
-        "SELECT max(id) FROM enrichment_enrichmentjob WHERE state = 'completed' AND operation = 'email-search' AND mode = 'bulk'"
+    search = desk.query(  # with a skipped row: journeys before this may have made others
+        "SELECT max(j.id) FROM enrichment_enrichmentjob j JOIN enrichment_enrichmentrow r ON r.job_id = j.id "
+        "WHERE j.state = 'completed' AND j.operation = 'email-search' AND j.mode = 'bulk' AND r.state = 'skipped'"
     )[0][0]
     skipped = desk.query(
         "SELECT min(position) FROM enrichment_enrichmentrow WHERE state = 'skipped' AND job_id = ?", search
