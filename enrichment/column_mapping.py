@@ -208,6 +208,11 @@ def _is_person(value: str) -> bool:
     return _is_words(value) and not _is_domain(value)
 
 
+def _is_page_of(kind: str) -> Callable[[str], bool]:
+    """A page on LinkedIn whose address says that it is of this kind."""
+    return lambda value: normal_forms.kind_of_page(normal_forms.page(value) or "") == kind
+
+
 _SHAPES: Mapping[str, Callable[[str], bool]] = {
     "email": _is_email,
     "domain": _is_domain,
@@ -215,9 +220,12 @@ _SHAPES: Mapping[str, Callable[[str], bool]] = {
     "first_name": _is_person,
     "last_name": _is_person,
     "full_name": _is_person,
+    "job_title": _is_words,
+    "profile_url": _is_page_of(normal_forms.PERSON),
+    "company_url": _is_page_of(normal_forms.COMPANY),
 }
 # Shapes that speak for a field even where the header says nothing: how sure all values of the shape make us.
-_TELLING = {"email": 0.85, "domain": 0.75}
+_TELLING = {"email": 0.85, "domain": 0.75, "profile_url": 0.9, "company_url": 0.9}
 
 
 def _score(field: InputField, header: str, values: Sequence[str]) -> float:

@@ -11,7 +11,7 @@ from django.conf import settings
 from enrichment import job_page, operations, selectors
 from enrichment.choices import JobState, PauseReason, RowState
 from enrichment.models import Answer, EnrichmentJob, EnrichmentRow
-from enrichment.operations.base import Operation
+from enrichment.operations.base import Operation, result_text
 from keys.clock import db_now
 from people.models import User
 
@@ -63,6 +63,17 @@ class LookedUp:
         if self.emails:
             return self.emails[0][1]
         return str(self.answer.result.get(self.operation.answer_column) or "") if self.answer else ""
+
+    @property
+    def told(self) -> Sequence[tuple[str, str]]:
+        """What else a page says, with its labels; for operations whose answer is more than one thing."""
+        if self.answer is None or self.emails or len(self.operation.result_columns) < 3:
+            return []
+        columns = (
+            column for column in self.operation.result_columns if column.name != self.operation.answer_column
+        )
+        values = ((column.label, result_text(self.answer.result.get(column.name))) for column in columns)
+        return [(label, value) for label, value in values if value and value != "[]"]
 
     @property
     def certainty(self) -> str:

@@ -123,3 +123,51 @@ def email(value: str) -> str:
         + "@"
         + (valid.ascii_domain or valid.domain).lower()
     )
+
+
+PERSON, COMPANY = "person", "company"
+_LINKEDIN_KINDS = {
+    "in": PERSON,
+    "pub": PERSON,
+    "sales/lead": PERSON,
+    "sales/people": PERSON,
+    "company": COMPANY,
+    "school": COMPANY,
+    "showcase": COMPANY,
+    "sales/company": COMPANY,
+}
+_LINKEDIN_HOST = re.compile(r"(?:[a-z]{2,3}\.)?linkedin\.com")
+_MOST_PAGE = 500
+
+
+def page(value: str) -> str | None:
+    """The address of a profile page: `https`, `www.linkedin.com` for its country hosts, without query, fragment and
+    slash at the end. None when there is no host with a path in it."""
+    address = _SCHEME.sub("", text(value).strip("<>\"'"), count=1)
+    address = re.split(r"[?#]", address, maxsplit=1)[0]
+    host, slash, path = address.partition("/")
+    plain = domain(host)
+    path = "/".join(part for part in path.split("/") if part)
+    if plain is None or not slash or not path or any(c.isspace() for c in path) or "@" in host:
+        return None
+    if _LINKEDIN_HOST.fullmatch(plain):
+        plain = "www.linkedin.com"
+    result = f"https://{plain}/{path}"
+    return result if len(result) <= _MOST_PAGE else None
+
+
+def kind_of_page(address: str) -> str:
+    """`person` or `company` for an address in its normal form whose path says so, else ""."""
+    host, _, path = address.removeprefix("https://").partition("/")
+    if host != "www.linkedin.com":
+        return ""
+    parts = path.lower().split("/")
+    # Without a name behind it the address leads to no page of anybody.
+    return next(
+        (
+            kind
+            for length in (1, 2)
+            if (kind := _LINKEDIN_KINDS.get("/".join(parts[:length]))) and len(parts) > length
+        ),
+        "",
+    )

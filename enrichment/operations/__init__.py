@@ -8,12 +8,25 @@ from .base import Operation
 from .domain_search import DOMAIN_SEARCH
 from .email_search import EMAIL_SEARCH
 from .email_verification import EMAIL_VERIFICATION
+from .find_company import FIND_COMPANY
+from .find_profile import FIND_PROFILE
 from .reverse_lookup import REVERSE_LOOKUP
+from .scrape_company import SCRAPE_COMPANY
+from .scrape_profile import SCRAPE_PROFILE
 
 # In the order of the picker.
 OPERATIONS: Mapping[str, Operation] = {
     operation.name: operation
-    for operation in (EMAIL_SEARCH, EMAIL_VERIFICATION, DOMAIN_SEARCH, REVERSE_LOOKUP)
+    for operation in (
+        EMAIL_SEARCH,
+        EMAIL_VERIFICATION,
+        DOMAIN_SEARCH,
+        REVERSE_LOOKUP,
+        FIND_PROFILE,
+        FIND_COMPANY,
+        SCRAPE_PROFILE,
+        SCRAPE_COMPANY,
+    )
 }
 
 

@@ -168,6 +168,7 @@ class ProviderItem:
     result: Mapping[str, Any] = field(default_factory=dict)
     is_charged: bool | None = None
     is_known: bool = True
+    order: int | None = None  # the row's place in its bulk, from 0
     raw: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -207,9 +208,10 @@ class Provider(Protocol):
     def submit_single(self, request: SingleRequest) -> str:
         """Start one search; its provider id."""
 
-    def ask(self, request: BulkRequest) -> Sequence[ProviderItem]:
+    def ask(self, request: BulkRequest) -> str | Sequence[ProviderItem]:
         """Ask rows on a route that answers in the same call: their items, by `external_ids`. Nothing tells afterwards
-        whether such a call arrived."""
+        whether such a call arrived. A file id where the provider chose to answer later: its items carry no external
+        id, but their `order`."""
 
     def list_files(self, *, cursor: Any | None = None) -> FilePage:
         """Bulks of the account, newest first, 50 a page."""

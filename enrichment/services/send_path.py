@@ -288,10 +288,12 @@ def _rows_of(batch: Batch) -> QuerySet[EnrichmentRow]:
 
 
 def _sent(batch: Batch, ref: str) -> None:
-    first = settings.FILE_FIRST_LOOK_S if batch.mode == Mode.BULK else settings.SINGLE_FIRST_LOOK_S
+    first = settings.SINGLE_FIRST_LOOK_S if batch.mode == Mode.SINGLE else settings.FILE_FIRST_LOOK_S
     now = db_now()
     Batch.objects.filter(id=batch.id, fence=batch.fence).update(
         state=BatchState.SENT,
+        # A list that Icypeas chose to answer later is followed as a bulk.
+        mode=Mode.BULK if batch.mode == Mode.DIRECT else batch.mode,
         provider_ref=ref,
         sent_at=now,
         next_at=now + timedelta(seconds=first),
@@ -453,10 +455,26 @@ def read_file_items(job: EnrichmentJob, batch: Batch, cursor: object | None) -> 
 
     def read(provider: Provider) -> ItemPage:
         page = provider.read_file_items(batch.provider_ref, operation=job.operation, cursor=cursor)
+        if operations.get(job.operation).direct_rows:
+            page = _named_by_place(batch, page)
         return _judged(provider, page, BatchItem.objects.filter(batch=batch))
 
     with heartbeat(batch):
         return _call(errand, read)
+
+
+def _named_by_place(batch: Batch, page: ItemPage) -> ItemPage:
+    """Items of a list that was sent without external ids, under those of the rows at their places."""
+    ids = dict(
+        enumerate(BatchItem.objects.filter(batch=batch).order_by("id").values_list("external_id", flat=True))
+    )
+    items = [
+        found
+        if found.external_id or found.order is None
+        else replace(found, external_id=ids.get(found.order, ""))
+        for found in page.items
+    ]
+    return replace(page, items=items)
 
 
 def read_singles(job: EnrichmentJob, cursor: object | None) -> ItemPage:

@@ -23,6 +23,7 @@ from django.db import transaction
 from django.utils import timezone
 from faker import Faker
 
+from enrichment import operations, prices
 from enrichment.choices import BatchState, JobState, RowState, Source
 from enrichment.models import Answer, Batch, BatchItem, EnrichmentJob, EnrichmentRow, JobEvent
 from enrichment.providers.icypeas.payloads import parse_item
@@ -210,6 +211,7 @@ class Command(BaseCommand):
             raise CommandError("Demo data needs the sandbox; ICYPEAS_BASE_URL is another machine.")
         people = _make_people()
         keys = _make_keys(people)
+        _enter_prices()
         fake = Faker(["en_GB", "de_DE", "fr_FR", "es_ES", "pl_PL", "sv_SE"])
         Faker.seed(SEED)
         chance = random.Random(SEED)
@@ -268,7 +270,8 @@ def _make_keys(people: dict[str, User]) -> dict[str, KeyRecord]:
 
     both = [f"{SEARCH}:bulk", f"{VERIFY}:bulk"]
     single = [f"{SEARCH}:single", f"{VERIFY}:single"]
-    others = [f"{name}:{mode}" for name in ("domain-search", "reverse-lookup") for mode in ("bulk", "single")]
+    names = [name for name in operations.OPERATIONS if name not in (SEARCH, VERIFY)]
+    others = ["leads:search", *(f"{name}:{mode}" for name in names for mode in ("bulk", "single"))]
     specs = [
         spec("sandbox", "training", "revops", owner=ana, deputy=mira, team=ana.team, purpose="Training and demos, no money", scopes=[*both, *single, *others], rotate_by=today + timedelta(days=75)),
         spec("sandbox", "list_building", "revops", owner=ana, team=ana.team, purpose="Outbound lists of the SDR team, rehearsed", scopes=[f"{SEARCH}:bulk"], rotate_by=today + timedelta(days=9)),
@@ -282,6 +285,21 @@ def _make_keys(people: dict[str, User]) -> dict[str, KeyRecord]:
     keys = {key.name: key for key in (create_key(admin, one) for one in specs)}
     KeyRecord.objects.update(created_at=db_now() - timedelta(days=60))
     return keys
+
+
+def _enter_prices() -> None:
+    """What the sandbox charges for that Icypeas publishes no price of."""
+    for operation in operations.OPERATIONS.values():
+        if operation.price is None:
+            prices.enter_price(
+                audit.Actor(None, "demo"),
+                operation=operation.name,
+                realm=Realm.SANDBOX,
+                credits=Decimal(1),
+                charged_when_empty=False,
+                valid_from=db_now().date(),
+                source="The local sandbox's own price; Icypeas publishes none",
+            )
 
 
 def _rows_of(run: Run, fake: Faker, chance: random.Random) -> list[dict[str, str]]:

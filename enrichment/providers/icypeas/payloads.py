@@ -24,8 +24,8 @@ _NEVER_RAN = {
     "INSUFFICIENT_FUNDS": ItemState.NO_CREDITS,
     "ABORTED": ItemState.ABORTED,
 }
-_SUCCESS = frozenset({"FOUND", "DEBITED"})
-_RAN = _SUCCESS | {"NOT_FOUND", "DEBITED_NOT_FOUND"}
+SUCCESS = frozenset({"FOUND", "DEBITED"})
+RAN = SUCCESS | {"NOT_FOUND", "DEBITED_NOT_FOUND"}
 
 # Best first. A word that is not listed ranks between `probable` and `not_found`.
 _RANKS = {
@@ -49,12 +49,10 @@ _VERIFICATION_VERDICTS = {
 _ADDRESS = re.compile(
     r"[^\s@<>(),;:\"\\]+@(?:[^\s@<>(),;:\"\\._][^\s@<>(),;:\"\\.]*\.)+[^\s@<>(),;:\"\\.]{2,}"
 )
-_PAGE = re.compile(r"https?://[^\s<>\"\\/]+\.[^\s<>\"\\]+", re.IGNORECASE)
-_MAX_URL = 500
 _MAX_COUNT = 2_000_000_000
 _MAX_CREDITS = Decimal(10) ** 12
-_MAX_WORD = 64
-_MAX_ID = 128
+MAX_WORD = 64
+MAX_ID = 128
 _MAX_DEPTH = 50
 
 
@@ -107,7 +105,7 @@ def text_of(value: Any, *, most: int | None = None) -> str:
         text = value.strip()
     elif isinstance(value, int) and not isinstance(value, bool):
         # Far longer numbers cannot be printed at all, and are no ids.
-        text = str(value) if abs(value) < 10**_MAX_ID else ""
+        text = str(value) if abs(value) < 10**MAX_ID else ""
     else:
         return ""
     return text if most is None else text[:most]
@@ -223,7 +221,7 @@ def error_fields(answer: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of the refused fields, each once, in the order given."""
     names: dict[str, None] = {}
     for entry in validation_errors(answer):
-        name = text_of(entry.get("field"), most=_MAX_WORD) if isinstance(entry, dict) else ""
+        name = text_of(entry.get("field"), most=MAX_WORD) if isinstance(entry, dict) else ""
         if name:
             names[one_line(name)] = None
     return tuple(names)
@@ -241,11 +239,11 @@ def parse_item(raw: Any, *, operation: str | None = None, asked_email: str = "")
     if not isinstance(raw, dict):
         return None
     provider_id = text_of(raw.get("_id"))
-    if not provider_id or len(provider_id) > _MAX_ID:
+    if not provider_id or len(provider_id) > MAX_ID:
         return None
-    raw_status = text_of(raw.get("status"), most=_MAX_WORD)
+    raw_status = text_of(raw.get("status"), most=MAX_WORD)
     status = raw_status.upper()
-    state = _state(status)
+    state = state_of(status)
     verdict: Verdict | None = None
     result: dict[str, Any] = {}
     if state is ItemState.FINAL:
@@ -257,65 +255,29 @@ def parse_item(raw: Any, *, operation: str | None = None, asked_email: str = "")
         raw_status=raw_status,
         verdict=verdict,
         result=result,
-        is_charged=_is_charged(status),
-        is_known=status in _PENDING or status in _NEVER_RAN or status in _RAN,
+        is_charged=is_charged(status),
+        is_known=is_known(status),
         raw=raw,
     )
 
 
-def parse_direct(raw: Any, *, external_id: str) -> ProviderItem | None:
-    """One answer of a route that answers at once, for the row that we call `external_id`; None when it is no object.
-
-    Such an answer brings an address of a page, under one of several keys. Without a status it tells its end by that.
-    """
-    if not isinstance(raw, dict):
-        return None
-    url = _page_address(raw)
-    raw_status = text_of(raw.get("status"), most=_MAX_WORD)
-    status = raw_status.upper() or ("FOUND" if url else "NOT_FOUND")
-    state = _state(status)
-    verdict: Verdict | None = None
-    result: dict[str, Any] = {}
-    if state is ItemState.FINAL:
-        is_found = bool(url) and status in _SUCCESS
-        verdict = Verdict.UNKNOWN if status not in _RAN else Verdict.FOUND if is_found else Verdict.NOT_FOUND
-        result = {"profile_url": url if is_found else ""}
-    return ProviderItem(
-        provider_id=text_of(raw.get("searchId"), most=_MAX_ID) or external_id,
-        external_id=external_id,
-        state=state,
-        raw_status=raw_status,
-        verdict=verdict,
-        result=result,
-        is_charged=_is_charged(status),
-        is_known=status in _PENDING or status in _NEVER_RAN or status in _RAN,
-        raw=raw,
-    )
-
-
-def _page_address(raw: Mapping[str, Any]) -> str:
-    """The http or https address in `result`, `results`, `url` or the first of `urls`; else empty."""
-    urls = raw.get("urls")
-    first = urls[0] if isinstance(urls, list) and urls else None
-    for candidate in (raw.get("result"), raw.get("results"), raw.get("url"), first):
-        value = object_of(candidate).get("url") if isinstance(candidate, dict) else candidate
-        text = text_of(value)
-        if _PAGE.fullmatch(text) and len(text) <= _MAX_URL:
-            return text
-    return ""
-
-
-def _state(status: str) -> ItemState:
+def state_of(status: str) -> ItemState:
     """A status that nobody knows is final: it is shown, and not polled for ever."""
     if status in _PENDING:
         return ItemState.PENDING
     return _NEVER_RAN.get(status, ItemState.FINAL)
 
 
-def _is_charged(status: str) -> bool | None:
-    if status in _SUCCESS:
+def is_charged(status: str) -> bool | None:
+    """Whether a status says that something was charged; None when it does not say."""
+    if status in SUCCESS:
         return True
     return False if status in _NEVER_RAN else None
+
+
+def is_known(status: str) -> bool:
+    """Whether anybody knows what the status means for money and answer."""
+    return status in _PENDING or status in _NEVER_RAN or status in RAN
 
 
 def _entries(results: Any) -> list[dict[str, str]]:
@@ -327,16 +289,16 @@ def _entries(results: Any) -> list[dict[str, str]]:
     for element in emails if isinstance(emails, list) else []:
         fields = {"email": element} if isinstance(element, str) else object_of(element)
         entry = {
-            "email": _address(fields.get("email")),
-            "certainty": text_of(fields.get("certainty"), most=_MAX_WORD).lower(),
-            "mx_provider": text_of(fields.get("mxProvider"), most=_MAX_WORD),
+            "email": address_of(fields.get("email")),
+            "certainty": text_of(fields.get("certainty"), most=MAX_WORD).lower(),
+            "mx_provider": text_of(fields.get("mxProvider"), most=MAX_WORD),
         }
         if entry["email"] or entry["certainty"]:
             entries.append(entry)
     return entries
 
 
-def _address(value: Any) -> str:
+def address_of(value: Any) -> str:
     """An e-mail address that could exist by its form, else empty."""
     text = text_of(value)
     return text if len(text) <= 254 and text.isprintable() and _ADDRESS.fullmatch(text) else ""
@@ -346,13 +308,13 @@ def _judge(
     status: str, entries: list[dict[str, str]], operation: str | None, asked_email: str
 ) -> tuple[Verdict | None, dict[str, Any]]:
     """Verdict and result columns of an item that ran to an end."""
-    if status not in _RAN:
+    if status not in RAN:
         # Nobody knows whether such a row ran: what it carries stays in the raw item and is not delivered.
         return Verdict.UNKNOWN, _result(None, [])
     if operation == "email-verification":
         return _judge_verification(entries, asked_email)
     sendable = [e for e in entries if e["email"] and e["certainty"] not in _NO_ADDRESS]
-    if status not in _SUCCESS or not sendable:
+    if status not in SUCCESS or not sendable:
         return (None if operation is None else Verdict.NOT_FOUND), _result(None, [])
     best = min(sendable, key=lambda e: _RANKS.get(e["certainty"], _UNKNOWN_RANK))
     found = None if operation is None else Verdict.FOUND
@@ -387,7 +349,7 @@ def parse_file(raw: Any) -> ProviderFile | None:
     if not isinstance(raw, dict):
         return None
     file_id = text_of(raw.get("file"))
-    if not file_id or len(file_id) > _MAX_ID:
+    if not file_id or len(file_id) > MAX_ID:
         return None
     return ProviderFile(
         file_id=file_id,
@@ -417,7 +379,7 @@ def parse_balance(raw: Mapping[str, Any]) -> Balance | None:
         return None
     return Balance(
         credits=credits,
-        plan=text_of(raw.get("plan"), most=_MAX_WORD),
-        status=text_of(raw.get("status"), most=_MAX_WORD),
-        user_id=text_of(raw.get("userId"), most=_MAX_ID),
+        plan=text_of(raw.get("plan"), most=MAX_WORD),
+        status=text_of(raw.get("status"), most=MAX_WORD),
+        user_id=text_of(raw.get("userId"), most=MAX_ID),
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from enrichment.providers.base import (
@@ -18,7 +18,7 @@ from enrichment.providers.base import (
     SingleRequest,
     UncertainOutcomeError,
 )
-from enrichment.providers.icypeas import payloads
+from enrichment.providers.icypeas import direct, payloads
 from enrichment.providers.icypeas.client import IcypeasClient
 from enrichment.providers.icypeas.routes import ROUTES
 
@@ -37,26 +37,6 @@ _LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "email-verification": (("email", "email"),),
     "domain-search": (("domainOrCompany", "company"),),
-}
-
-
-@dataclass(frozen=True)
-class _Direct:
-    """Routes of an operation that answer at once, and a row as the body of a single call and as an element of a list."""
-
-    single_route: str
-    list_route: str
-    one: Callable[[Mapping[str, str]], dict[str, Any]]
-    of_many: Callable[[Mapping[str, str]], Any]
-
-
-_DIRECT: dict[str, _Direct] = {
-    "reverse-lookup": _Direct(
-        "reverse-email-lookup",
-        "reverse-email-lookups",
-        one=lambda row: {"email": row["email"]},
-        of_many=lambda row: row["email"],
-    ),
 }
 
 
@@ -84,12 +64,13 @@ class IcypeasProvider:
         answer = self._client.call(ROUTES["bulk-search"], json=body)
         return _submitted_id(answer.get("file"), "bulk-search")
 
-    def ask(self, request: BulkRequest) -> Sequence[ProviderItem]:
+    def ask(self, request: BulkRequest) -> str | Sequence[ProviderItem]:
         """Ask rows on the route that answers at once, one row on the single route: items in the order of the rows.
 
-        An answer of another length than the question is `UncertainOutcomeError`: nobody could say which row is whose.
+        Integrators saw lists of pages accepted for later: then the file id, as of a bulk. An answer of another length
+        than the question is `UncertainOutcomeError`: nobody could say which row is whose.
         """
-        layout = _DIRECT.get(request.operation)
+        layout = direct.LAYOUTS.get(request.operation)
         if layout is None:
             raise BadInputError(f"{request.operation} has no route that answers at once.", status=None)
         if len(request.rows) != len(request.external_ids):
@@ -100,19 +81,26 @@ class IcypeasProvider:
             )
         if len(request.rows) == 1:
             route = layout.single_route
-            answers: Any = [self._client.call(ROUTES[route], json=layout.one(request.rows[0]))]
+            said = layout.one(request.rows[0])
+            is_get = ROUTES[route].method == "GET"
+            answer = self._client.call(ROUTES[route], **{"params" if is_get else "json": said})
+            answers: Any = [answer]
         else:
             route = layout.list_route
-            answer = self._client.call(
-                ROUTES[route], json={"data": [layout.of_many(row) for row in request.rows]}
-            )
+            body = layout.many(request.rows)
+            if self._client.user_id and layout.takes_user:
+                body["user"] = self._client.user_id
+            answer = self._client.call(ROUTES[route], json=body)
             answers = answer.get("data")
+        file_id = payloads.text_of(answer.get("file"))
+        if file_id and not answers:
+            return file_id
         if not isinstance(answers, list) or len(answers) != len(request.rows):
             raise UncertainOutcomeError(
                 f"{route}: accepted, but the answers do not fit the {len(request.rows)} rows.", status=200
             )
         items = (
-            payloads.parse_direct(element, external_id=external_id)
+            direct.parse(element, external_id=external_id, read=layout.read)
             for element, external_id in zip(answers, request.external_ids, strict=True)
         )
         return [item for item in items if item is not None]
@@ -155,7 +143,7 @@ class IcypeasProvider:
         except NotFoundError:
             return None
         for element in _elements(answer, "items", "items-read"):
-            item = payloads.parse_item(element, operation=operation)
+            item = _parse(element, operation)
             if item is not None and item.provider_id == provider_id:
                 return item
         return None
@@ -168,7 +156,8 @@ class IcypeasProvider:
         `inputs` are those that were asked; a verification with several entries is decided by the asked one.
         """
         asked_email = (inputs or {}).get("email", "")
-        return payloads.parse_item(item.raw, operation=operation, asked_email=asked_email) or item
+        judged = _parse(item.raw, operation, asked_email)
+        return replace(judged, external_id=item.external_id) if judged else item
 
     def read_balance(self, *, email: str = "") -> Balance:
         """The account's credits. `email` is the account owner's; without it the key's own account answers."""
@@ -185,12 +174,20 @@ class IcypeasProvider:
     def _read_items(self, filters: Mapping[str, str], operation: str | None, cursor: Any | None) -> ItemPage:
         answer = self._client.call(ROUTES["items-read"], json=_paged(filters, ITEMS_A_PAGE, cursor))
         elements = _elements(answer, "items", "items-read")
-        parsed = (payloads.parse_item(element, operation=operation) for element in elements)
+        parsed = (_parse(element, operation) for element in elements)
         return ItemPage(
             items=[item for item in parsed if item is not None],
             cursor=_next_cursor(answer, len(elements), ITEMS_A_PAGE),
             raw_count=len(elements),
         )
+
+
+def _parse(element: Any, operation: str | None, asked_email: str = "") -> ProviderItem | None:
+    """One listed item, by the rules of its operation."""
+    layout = direct.LAYOUTS.get(operation or "")
+    if layout is not None:
+        return direct.parse_listed(element, layout.read)
+    return payloads.parse_item(element, operation=operation, asked_email=asked_email)
 
 
 def _layout(operation: str) -> tuple[tuple[str, str], ...]:

@@ -156,3 +156,180 @@ def test_no_answer_ends_in_anything_but_items_or_an_error_of_the_tree(body):
         except ProviderError:
             continue
         assert {item.external_id for item in found} <= {f"row-{n}" for n in range(count)}
+
+
+PROFILE = {
+    "firstname": "Ada",
+    "lastname": "Byron",
+    "headline": "Analyst",
+    "url": PAGE,
+    "numOfConnections": "312",
+    "address": {
+        "addressLocality": "London",
+        "addressRegion": "",
+        "addressCountry": "",
+        "addressCountryCode": "GB",
+    },
+    "worksFor": [
+        {"name": "Engines", "jobTitle": "Analyst", "startDate": "1843-08-01T00:00:00.000Z"},
+        {"name": "Old"},
+    ],
+    "skills": [{"value": "Mathematics"}, {"value": ""}, "Poetry", 4],
+    "languages": [{"value": "English", "norm": "EN"}],
+    "ContactInfo": {"linkedinEmail": "ada@engines.example"},
+}
+COMPANY = {
+    "name": "Engines",
+    "website": "https://www.engines.example/en?x=1",
+    "url": "https://www.linkedin.com/company/engines",
+    "industry": "Machinery",
+    "type": "Privately Held",
+    "numberOfEmployees": -1,
+    "foundedYear": "1843",
+    "address": {"addressLocality": "London", "addressCountry": "UNK", "addressCountryCode": "UNK"},
+    "estimatedRevenuRange": {
+        "estimatedMinRevenue": {"amount": 1.50, "unit": "MILLION", "currency": "USD"},
+        "estimatedMaxRevenue": {"amount": 5, "unit": "MILLION", "currency": "USD"},
+    },
+    "employeeGrowth": [{"percentage": 12.5, "timespan": "SIX_MONTHS"}, {"percentage": "x"}],
+    "specialties": [{"value": "Engines"}],
+}
+
+
+def ask(operation, rows, *replies):
+    wire = Wire(*replies)
+    ids = [f"row-{n}" for n in range(len(rows))]
+    return list(IcypeasProvider(wire.client).ask(BulkRequest(operation, "batch", rows, ids))), wire
+
+
+@pytest.mark.parametrize(
+    ("operation", "row", "method", "path", "said"),
+    [
+        (
+            "find-profile",
+            {"first_name": "Ada", "last_name": "Byron", "company": "engines.example", "job_title": ""},
+            "POST",
+            "/api/url-search/profile",
+            {"firstname": "Ada", "lastname": "Byron", "companyOrDomain": "engines.example"},
+        ),
+        (
+            "find-company",
+            {"company": "Engines"},
+            "POST",
+            "/api/url-search/company",
+            {"companyOrDomain": "Engines"},
+        ),
+        ("scrape-profile", {"profile_url": PAGE + "&a=b"}, "GET", "/api/scrape/profile", PAGE + "&a=b"),
+        ("scrape-company", {"company_url": PAGE}, "GET", "/api/scrape/company", PAGE),
+    ],
+)
+def test_row_alone_goes_to_the_single_route_of_its_operation(operation, row, method, path, said):
+    result = PAGE if operation.startswith("find") else PROFILE if "profile" in operation else COMPANY
+    (item,), wire = ask(
+        operation, [row], httpx.Response(200, json={"success": True, "status": "FOUND", "result": result})
+    )
+
+    (sent,) = wire.requests
+    assert (sent.method, sent.url.path) == (method, path)
+    assert (sent.url.params["url"] if method == "GET" else wire.body()) == said
+    assert (item.verdict, item.is_charged) == (Verdict.FOUND, True)
+
+
+@pytest.mark.parametrize(
+    ("operation", "row", "path", "body"),
+    [
+        (
+            "find-company",
+            {"company": "Engines"},
+            "/api/url-search",
+            {"type": "company", "data": [{"companyOrDomain": "Engines"}] * 2},
+        ),
+        ("scrape-profile", {"profile_url": PAGE}, "/api/scrape", {"type": "profile", "data": [PAGE] * 2}),
+        ("scrape-company", {"company_url": PAGE}, "/api/scrape", {"type": "company", "data": [PAGE] * 2}),
+    ],
+)
+def test_list_goes_to_the_list_route_of_its_operation(operation, row, path, body):
+    found, wire = ask(
+        operation, [row, row], many({"status": "NOT_FOUND", "result": None}, {"status": "NOT_FOUND"})
+    )
+
+    assert wire.requests[0].url.path == path
+    assert wire.body() == body
+    assert [item.verdict for item in found] == [Verdict.NOT_FOUND] * 2
+    assert not any(any(item.result.values()) for item in found)
+
+
+def test_profile_is_read_into_its_columns():
+    (item,), _ = ask(
+        "scrape-profile",
+        [{"profile_url": PAGE}],
+        httpx.Response(200, json={"success": True, "status": "FOUND", "result": PROFILE}),
+    )
+
+    assert item.result == {
+        "full_name": "Ada Byron",
+        "first_name": "Ada",
+        "last_name": "Byron",
+        "headline": "Analyst",
+        "job_title": "Analyst",
+        "company": "Engines",
+        "since": "1843-08-01",
+        "location": "London",
+        "country": "GB",
+        "connections": "312",
+        "skills": "Mathematics, Poetry, 4",
+        "languages": "English",
+        "email": "ada@engines.example",
+        "profile_url": PAGE,
+    }
+
+
+def test_company_is_read_into_its_columns():
+    (item,), _ = ask(
+        "scrape-company",
+        [{"company_url": PAGE}],
+        httpx.Response(200, json={"success": True, "status": "DEBITED", "result": COMPANY}),
+    )
+
+    assert {name: value for name, value in item.result.items() if value} == {
+        "name": "Engines",
+        "website": "https://www.engines.example/en?x=1",
+        "domain": "engines.example",
+        "industry": "Machinery",
+        "type": "Privately Held",
+        "growth": "+12.5 % in six months",
+        "revenue": "1.5 million USD to 5 million USD",
+        "founded": "1843",
+        "city": "London",
+        "specialties": "Engines",
+        "company_url": "https://www.linkedin.com/company/engines",
+    }
+
+
+def test_list_of_pages_that_is_accepted_for_later_is_a_file():
+    rows = [{"profile_url": PAGE}] * 2
+    wire = Wire(httpx.Response(200, json={"success": True, "file": "file-1"}))
+
+    assert IcypeasProvider(wire.client).ask(BulkRequest("scrape-profile", "b", rows, ["a", "b"])) == "file-1"
+
+
+@pytest.mark.parametrize("operation", ["find-profile", "scrape-profile", "scrape-company"])
+@given(
+    body=things
+    | st.fixed_dictionaries(
+        {"success": st.just(True)},
+        optional={
+            "status": words,
+            "result": things
+            | st.fixed_dictionaries({}, optional=dict.fromkeys((*PROFILE, *COMPANY), things)),
+        },
+    )
+)
+@settings(max_examples=100, deadline=None)
+def test_no_page_upsets_its_reader(operation, body):
+    try:
+        found, _ = ask(operation, [{}], httpx.Response(200, json=body))
+    except ProviderError:
+        return
+    for item in found:
+        assert all(isinstance(value, str) for value in item.result.values())

@@ -18,7 +18,7 @@ def codes(checked):
 def test_get_lists_the_operations_when_the_name_is_unknown():
     with pytest.raises(
         operations.UnknownOperationError,
-        match="email-search, email-verification, domain-search, reverse-lookup",
+        match="email-search, email-verification, domain-search, reverse-lookup, find-profile",
     ):
         operations.get("email-serch")
 
@@ -192,3 +192,68 @@ def test_scan_skips_a_row_without_domain_and_company():
     assert SCAN.check({"domain": " ", "company": "-"}) == Skipped(
         "no_company", "There is neither a company nor a domain in this row."
     )
+
+
+FIND_PROFILE = operations.get("find-profile")
+READ_PROFILE = operations.get("scrape-profile")
+READ_COMPANY = operations.get("scrape-company")
+
+
+def test_profile_search_asks_with_both_names_and_a_company_or_a_title():
+    told = {"full_name": "Amélie Roux", "job_title": "Head of  Sales"}
+
+    assert FIND_PROFILE.check(told) == Checked(
+        {"first_name": "Amélie", "last_name": "Roux", "company": "", "job_title": "Head of Sales"}
+    )
+    assert (
+        FIND_PROFILE.check({**told, "domain": "www.loxwell.example"}).inputs["company"] == "loxwell.example"
+    )
+
+
+@pytest.mark.parametrize(
+    ("told", "code"),
+    [
+        ({"first_name": "Amélie", "company": "Loxwell"}, "half_a_name"),
+        ({"last_name": "Roux", "job_title": "CFO"}, "half_a_name"),
+        ({"first_name": "Amélie", "last_name": "Roux"}, "no_company_or_title"),
+    ],
+)
+def test_profile_search_skips_what_icypeas_would_refuse(told, code):
+    assert FIND_PROFILE.check(told).code == code
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "https://www.linkedin.com/in/amelie-roux",
+        "linkedin.com/in/amelie-roux/",
+        "http://fr.linkedin.com/in/amelie-roux?trk=people#top",
+        " <https://LinkedIn.com//in/amelie-roux> ",
+    ],
+)
+def test_spellings_of_a_page_are_one_question(spelling):
+    assert READ_PROFILE.check({"profile_url": spelling}) == Checked(
+        {"profile_url": "https://www.linkedin.com/in/amelie-roux"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("operation", "field", "value", "code"),
+    [
+        (READ_PROFILE, "profile_url", "", "no_page"),
+        (READ_PROFILE, "profile_url", "Amélie Roux", "bad_page"),
+        (READ_PROFILE, "profile_url", "https://www.linkedin.com/", "bad_page"),
+        (READ_PROFILE, "profile_url", "https://www.linkedin.com/company/loxwell", "wrong_page"),
+        (READ_COMPANY, "company_url", "https://www.linkedin.com/in/amelie-roux", "wrong_page"),
+        (READ_COMPANY, "company_url", "ana@loxwell.example", "bad_page"),
+    ],
+)
+def test_pages_that_cannot_be_read_are_skipped_with_the_reason(operation, field, value, code):
+    assert operation.check({field: value}).code == code
+
+
+def test_page_on_another_site_is_asked_with_a_warning():
+    checked = READ_COMPANY.check({"company_url": "loxwell.example/about"})
+
+    assert checked.inputs == {"company_url": "https://loxwell.example/about"}
+    assert codes(checked) == ["other_site"]

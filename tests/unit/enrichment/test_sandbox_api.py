@@ -144,8 +144,8 @@ def test_bulk_is_401_when_the_needed_user_id_is_wrong_or_missing(sandbox, body):
         "/email-verifier",
         "/domain-scan",
         "/bulk",
-        "/url-search",
-        "/find-people",
+        "/url-search/person",
+        "/sync/email-search",
         "/email-search/",
         "//email-search",
     ],
@@ -609,3 +609,159 @@ def test_reverse_look_up_refuses_lists_of_another_shape_whole(sandbox, data):
 
     assert refused_fields(answer) == ["data"]
     assert sandbox.charges() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "result"),
+    [
+        (
+            "/url-search/profile",
+            {"firstname": "Ann", "lastname": "Lee sbx-found", "jobTitle": "CFO"},
+            "https://www.linkedin.com/in/ann-lee-sbx-found-",
+        ),
+        (
+            "/url-search/company",
+            {"companyOrDomain": "sbx-found.example"},
+            "https://www.linkedin.com/company/sbx-found",
+        ),
+    ],
+)
+def test_page_search_answers_with_an_address_under_result(sandbox, path, body, result):
+    answer = sandbox.post(path, body)
+
+    assert (answer["success"], answer["status"]) == (True, "FOUND")
+    assert answer["result"].startswith(result)
+    assert sandbox.post(path, body)["result"] == answer["result"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "fields"),
+    [
+        ("/url-search/profile", {"firstname": "Ann", "companyOrDomain": "a.example"}, ["lastname"]),
+        ("/url-search/profile", {"firstname": "Ann", "lastname": "Lee"}, ["companyOrDomain", "jobTitle"]),
+        ("/url-search/company", {"domainOrCompany": "a.example"}, ["companyOrDomain"]),
+        ("/url-search", {"type": "person", "data": [{}]}, ["type"]),
+        ("/url-search", {"type": "company", "data": ["a.example"]}, ["data"]),
+        ("/url-search", {"type": "company", "data": [{"companyOrDomain": "a"}] * 51}, ["data"]),
+        ("/scrape", {"data": ["https://www.linkedin.com/in/ann"]}, ["type"]),
+        ("/scrape", {"type": "profile", "data": ["https://x.example/y"] * 51}, ["data"]),
+        ("/find-people", {"query": {}}, ["query"]),
+        ("/find-people", {"query": {"firstname": ["Ann"]}}, ["query.firstname"]),
+        ("/find-people/count", {"query": {"firstname": {"include": ["a"] * 201}}}, ["query.firstname"]),
+        (
+            "/find-companies",
+            {"query": {"type": {"include": ["Nonprofit"]}}, "pagination": {"size": 201}},
+            ["pagination.size"],
+        ),
+        ("/find-companies", {"query": {"headcount": {"=": 3}}}, ["query.headcount"]),
+        (
+            "/find-companies",
+            {"query": {"keyword": {"include": ["a"]}}, "pagination": {"token": "x"}},
+            ["pagination.token"],
+        ),
+    ],
+)
+def test_direct_routes_refuse_bodies_of_another_shape_whole(sandbox, path, body, fields):
+    assert refused_fields(sandbox.post(path, body)) == fields
+    assert sandbox.charges() == []
+
+
+def test_rows_that_say_too_little_end_alone(sandbox):
+    answer = sandbox.post(
+        "/url-search",
+        {
+            "type": "profile",
+            "data": [
+                {"firstname": "Ann"},
+                {"firstname": "Ann", "lastname": "Lee", "companyOrDomain": "sbx-found.example"},
+            ],
+        },
+    )
+
+    assert [row["status"] for row in answer["data"]] == ["BAD_INPUT", "FOUND"]
+
+
+def test_page_that_a_search_found_can_be_read(sandbox):
+    found = sandbox.post(
+        "/url-search/profile", {"firstname": "Ann", "lastname": "Lee", "companyOrDomain": "sbx-found.example"}
+    )
+    url = found["result"] + "?sbx-found"
+
+    page = sandbox.api.get("/scrape/profile", params={"url": url}).json()
+    many = sandbox.post("/scrape", {"type": "profile", "data": [url, "no page"]})
+
+    assert (page["status"], page["result"]["firstname"], page["result"]["lastname"]) == (
+        "FOUND",
+        "Ann",
+        "Lee",
+    )
+    assert many["data"][0]["result"] == page["result"]
+    assert (many["data"][1]["status"], many["data"][1]["result"]) == ("BAD_INPUT", None)
+    assert sandbox.api.post("/scrape/profile", json={"url": url}).status_code == 405
+
+
+def test_leads_are_counted_for_nothing_and_fetched_page_by_page(sandbox):
+    before = balance(sandbox)
+    query = {
+        "currentJobTitle": {"include": ["sales"]},
+        "profileLocation": {"include": ["FR"], "exclude": ["Lyon"]},
+    }
+
+    total = sandbox.post("/find-people/count", {"query": query})["total"]
+    assert (total > 20, balance(sandbox)) == (True, before)
+
+    seen, token = [], None
+    while True:
+        pagination = {"size": 20, **({"token": token} if token else {})}
+        answer = sandbox.post("/find-people", {"query": query, "pagination": pagination})
+        seen += answer["leads"]
+        token = answer["pagination"]["token"]
+        if not answer["leads"] or not token:
+            break
+
+    assert len(seen) == len({lead["profileUrl"] for lead in seen}) == total
+    assert all("sales" in lead["lastJobTitle"].lower() and "France" in lead["address"] for lead in seen)
+    assert before - balance(sandbox) == Decimal("0.02") * total
+    assert not any("email" in key.lower() for key in seen[0])
+
+
+def test_token_belongs_to_its_query_and_grows_old(sandbox):
+    query = {"keyword": {"include": ["a"]}}
+    token = sandbox.post("/find-companies", {"query": query, "pagination": {"size": 1}})["pagination"][
+        "token"
+    ]
+
+    other = sandbox.post(
+        "/find-companies", {"query": {"keyword": {"include": ["b"]}}, "pagination": {"token": token}}
+    )
+    assert refused_fields(other) == ["pagination.token"]
+
+    sandbox.order("/control/advance", {"seconds": 700})
+    old = sandbox.post("/find-companies", {"query": query, "pagination": {"token": token}})
+    assert refused_fields(old) == ["pagination.token"]
+
+
+def test_companies_meet_ranges_types_and_growth(sandbox):
+    query = {
+        "headcount": {">": 50, "<=": 500},
+        "type": {"exclude": ["Nonprofit"]},
+        "headcountGrowth": {"timespan": "6months", "min": 5},
+    }
+
+    answer = sandbox.post("/find-companies", {"query": query, "pagination": {"size": 200}})
+
+    assert answer["leads"]
+    assert all(50 < lead["numberOfEmployees"] <= 500 for lead in answer["leads"])
+    assert sandbox.post("/find-companies/count", {"query": {"industry": {"include": ["soft"]}}})["total"] == 0
+
+
+def test_list_of_pages_can_be_answered_later_as_a_file(sandbox):
+    sandbox.order("/control/settings", {"scrapes_later": True, "speed": 1000})
+    file = sandbox.post(
+        "/scrape", {"type": "company", "data": ["https://www.linkedin.com/company/sbx-found"]}
+    )["file"]
+    sandbox.order("/control/advance", {"seconds": 300})
+
+    (item,) = sandbox.post("/bulk-single-searchs/read", {"mode": "bulk", "file": file, "limit": 100})["items"]
+
+    assert (item["order"], item["results"]["name"]) == (0, "Sbx Found")

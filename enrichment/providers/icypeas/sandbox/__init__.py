@@ -1,7 +1,7 @@
 """A local Icypeas: the documented routes, an account balance and a clock, as a process of its own.
 
 It is a second, independent reading of the vendor's documentation. So it imports nothing of the client
-and nothing of the rest of this product, needs only the standard library, and knows no Django::
+and nothing of the rest of this product, and knows no Django::
 
     python -m enrichment.providers.icypeas.sandbox --port 8100 --state var/sandbox --speed 10
 
@@ -9,7 +9,8 @@ Start-up, accounts and options: `cli`. Routes: `routes`. Switches for tests and 
 
 **Answers depend on the input alone.** The same question always gets the same answer, whoever asks and when.
 About 62 % of e-mail searches find something; verifications are about 70 % deliverable, 8 % probable,
-14 % undeliverable and 8 % not_found; about 55 % of domain searches find something.
+14 % undeliverable and 8 % not_found; about 55 % of domain searches find something. Of reverse look-ups and searches for
+pages 60 % find one, 85 % of pages can be read; lists of leads know 4,000 people and 400 companies.
 
 **Chosen answers.** A name, the local part of an address or a label of a domain that contains one of
 these words forces what happens. Several may be combined. In a domain label write `-` for `_`.

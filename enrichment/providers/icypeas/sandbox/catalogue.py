@@ -35,6 +35,8 @@ class Task:
     keys: tuple[str, ...]
     price: Decimal
     is_charged_when_empty: bool
+    # What stands in place of a result where there is none: "" for the address of a page, None for what a page says.
+    nothing: str | None = ""
 
     @property
     def price_micro(self) -> int:
@@ -47,6 +49,24 @@ TASKS: Final[dict[str, Task]] = {
         Task("email-search", ("firstname", "lastname", "domainOrCompany"), Decimal("1"), False),
         Task("email-verification", ("email",), Decimal("0.1"), True),
         Task("domain-search", ("domainOrCompany",), Decimal("1"), False),
+    )
+}
+# Tasks whose routes answer in the call. The prices of URL searches are published nowhere: one credit is ours.
+DIRECT_TASKS: Final[dict[str, Task]] = {
+    task.name: task
+    for task in (
+        Task("reverse-email-lookup", ("email",), Decimal("10"), False),
+        Task(
+            "url-search-profile",
+            ("firstname", "lastname", "companyOrDomain", "jobTitle"),
+            Decimal("1"),
+            False,
+        ),
+        Task("url-search-company", ("companyOrDomain",), Decimal("1"), False),
+        Task("scrape-profile", ("url",), Decimal("1.5"), False, nothing=None),
+        Task("scrape-company", ("url",), Decimal("0.5"), False, nothing=None),
+        Task("find-people", (), Decimal("0.02"), False),
+        Task("find-companies", (), Decimal("0.02"), False),
     )
 }
 # An older page of the vendor names the scan's filter like this.

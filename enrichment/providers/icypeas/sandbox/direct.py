@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any
 
-from . import outcomes
-from .catalogue import INSUFFICIENT_FUNDS, to_micro
+from .catalogue import INSUFFICIENT_FUNDS, Task
 from .intake import new_id
+from .outcomes import decide
 from .store import Store
 
 
-@dataclass(frozen=True)
-class DirectTask:
-    """What one row costs when it finds something, in credits, and what it finds: status and result of an input."""
-
-    name: str
-    price: Decimal
-    find: Callable[[str], tuple[str, str]]
-
-
-REVERSE_EMAIL_LOOKUP: Final = DirectTask("reverse-email-lookup", Decimal(10), outcomes.find_profile_of)
-
-
-def answer_rows(store: Store, user_id: str, task: DirectTask, inputs: Sequence[str]) -> list[dict[str, Any]]:
+def answer_rows(
+    store: Store, user_id: str, task: Task, rows: Sequence[Sequence[str]]
+) -> list[dict[str, Any]]:
     """The rows' answers in their order, charged while the credits last."""
-    found = [(new_id(), text, *task.find(text)) for text in inputs]
-    price = to_micro(task.price)
-    costs = [(number, json.dumps([text]), price if result else 0) for number, text, _, result in found]
+    found = [(new_id(), cells, decide(task, cells)) for cells in rows]
+    costs = [
+        (number, json.dumps(list(cells)), task.price_micro if outcome.is_charged else 0)
+        for number, cells, outcome in found
+    ]
     unpaid = store.charge_directly(user_id, task.name, costs)
     return [
-        {"searchId": number, "status": INSUFFICIENT_FUNDS, "result": ""}
+        {"searchId": number, "status": INSUFFICIENT_FUNDS, "result": task.nothing}
         if number in unpaid
-        else {"searchId": number, "status": status, "result": result}
-        for number, _, status, result in found
+        else {"searchId": number, "status": outcome.status, "result": outcome.results or task.nothing}
+        for number, _, outcome in found
     ]
+
+
+def charge_leads(store: Store, user_id: str, task: Task, leads: Sequence[dict[str, Any]]) -> int:
+    """Charge for each lead of a page while the credits last; how many are paid."""
+    costs = [
+        (new_id(), json.dumps([lead.get("profileUrl") or lead["url"]]), task.price_micro) for lead in leads
+    ]
+    return len(leads) - len(store.charge_directly(user_id, task.name, costs))

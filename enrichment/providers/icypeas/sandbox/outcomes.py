@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from . import population
 from .catalogue import (
     ABORTED,
     BAD_INPUT,
     DEBITED,
     DEBITED_NOT_FOUND,
+    DIRECT_TASKS,
     FOUND,
     INSUFFICIENT_FUNDS,
     NEVER_RAN,
@@ -27,6 +29,7 @@ from .catalogue import (
 _MAGIC: Final = re.compile(r"sbx-(?:certainty-(?P<value>[a-z]+(?:[-_](?!sbx-)[a-z]+)*)|(?P<word>[a-z]+))")
 _EMAIL: Final = re.compile(r"[^@\s<>]+@[^@\s<>.]+(?:\.[^@\s<>.]+)+")
 _DOMAIN: Final = re.compile(r"[^\s/.@]+(?:\.[^\s/.@]+)+")
+_PAGE: Final = re.compile(r"https?://[^\s/]+\.[^\s/]+/\S+")
 _FORCES_FOUND: Final = frozenset(
     {"found", "debited", "unknownstatus", "noresults", "certainty", "uppercase", "manyemails"}
 )
@@ -64,13 +67,14 @@ _PROVIDERS: Final = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """The final word on one input. `results` None means that the item has no such key.
+    """The final word on one input. `results` None means that the item has no such key; those of a task about pages are
+    what a page says, or its address.
 
     `fraction` (0 to 1) spreads the time that it takes.
     """
 
     status: str
-    results: dict[str, Any] | None
+    results: dict[str, Any] | str | None
     is_charged: bool
     fraction: float
     is_slow: bool = False
@@ -109,7 +113,11 @@ def decide(task: Task, cells: Sequence[str]) -> Outcome:
         else:
             words.add(match["word"])
 
-    status, results, is_charged = _find(task, cells, draws, words, certainty)
+    results: dict[str, Any] | str | None
+    if task.name in DIRECT_TASKS:
+        status, results, is_charged = _find_page(task, cells, draws, words)
+    else:
+        status, results, is_charged = _find(task, cells, draws, words, certainty)
     return Outcome(status, results, is_charged, fraction, "slow" in words, "stuck" in words)
 
 
@@ -143,26 +151,39 @@ def _find(
     return status, _make_results(task, cells, draws, emails), is_charged
 
 
-def find_profile_of(email: str) -> tuple[str, str]:
-    """Status and profile page of whoever is behind an address; "" where nobody is found."""
-    cell = email.strip()
-    draws = _Draws(f"reverse-email-lookup\x1e{cell.lower()}")
-    words = {match["word"] for match in _MAGIC.finditer(cell.lower()) if match["word"]}
-    if "badinput" in words or _EMAIL.fullmatch(cell) is None:
-        return BAD_INPUT, ""
+def _find_page(
+    task: Task, cells: Sequence[str], draws: _Draws, words: set[str]
+) -> tuple[str, str | dict[str, Any] | None, bool]:
+    """Status, result and whether it is charged, for tasks about pages of people and companies."""
+    if "badinput" in words or not _is_askable(task, cells):
+        return BAD_INPUT, None, False
     if "nofunds" in words:
-        return INSUFFICIENT_FUNDS, ""
+        return INSUFFICIENT_FUNDS, None, False
     if "unknownstatus" in words:
-        return UNDOCUMENTED, ""
-    is_found = bool(words & _FORCES_FOUND) or (not words & set(_FORCES_EMPTY) and draws.draw() < 0.6)
-    if not is_found:
-        return NOT_FOUND, ""
-    local = re.sub(r"[^a-z0-9]+", "-", cell.lower().rpartition("@")[0].translate(_FOLDS)).strip("-")
-    return FOUND, f"https://www.linkedin.com/in/{local or 'someone'}-{int(draws.draw() * 10**6):06d}"
+        return UNDOCUMENTED, None, False
+    share = 0.85 if task.name.startswith("scrape-") else 0.6
+    draw = draws.draw()
+    if not words & _FORCES_FOUND and (words & set(_FORCES_EMPTY) or draw >= share):
+        return DEBITED_NOT_FOUND if "debitednotfound" in words else NOT_FOUND, None, False
+    status = DEBITED if "debited" in words else FOUND
+    number = int(draws.draw() * 10**6)
+    if task.name == "scrape-profile":
+        return status, population.profile_page(population.slug_of(cells[0])), True
+    if task.name == "scrape-company":
+        return status, population.company_page(population.slug_of(cells[0])), True
+    if task.name == "url-search-company":
+        slug = fold(domain_of(cells[0]).rpartition(".")[0]) or "company"
+        return status, f"https://www.linkedin.com/company/{slug}", True
+    name = cells[0].rpartition("@")[0] if task.name == "reverse-email-lookup" else " ".join(cells[:2])
+    return status, f"https://www.linkedin.com/in/{fold(name) or 'someone'}-{number:06d}", True
 
 
 def _is_askable(task: Task, cells: Sequence[str]) -> bool:
-    if task.name == "email-verification":
+    if task.name == "url-search-profile":
+        return bool(cells[0] and cells[1] and (cells[2] or cells[3]))
+    if task.name.startswith("scrape-"):
+        return _PAGE.fullmatch(cells[0]) is not None
+    if task.name in ("email-verification", "reverse-email-lookup"):
         return _EMAIL.fullmatch(cells[0]) is not None
     if not cells[-1]:
         return False

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from . import direct
+from . import direct, finder
 from .accounts import Account
-from .catalogue import MICRO, TASK_ALIASES, TASKS, Task, to_credits
+from .catalogue import DIRECT_TASKS, MICRO, TASK_ALIASES, TASKS, Task, to_credits
 from .listing import BULK_ROWS_ORDER, FILE_ORDER, FILE_ROWS_ORDER, SINGLES_ORDER, Cursor, Order
 from .sandbox import Sandbox
 from .store import OutOfCreditsError
@@ -98,16 +98,7 @@ def _optional_text(fields: Fields, name: str) -> str:
 def submit_bulk(call: Call) -> Reply:
     """POST /bulk-search: up to 5,000 rows of one task."""
     if not _names_its_user(call):
-        return make_reply(
-            401,
-            {
-                "success": False,
-                "message": "Unauthorized access.",
-                "validationErrors": [
-                    {"field": "user", "type": "UserNotFoundError", "message": "user_not_found"}
-                ],
-            },
-        )
+        return _unknown_user()
     fields = Fields(call.body)
     name = fields.text("name", is_required=True)
     task = TASKS.get(fields.choice("task", list(TASKS), is_required=True))
@@ -138,6 +129,11 @@ def submit_bulk(call: Call) -> Reply:
         fields.refuse("user", "insufficient_credits", "Insufficient credits.", "InsufficientCreditsError")
         return refuse(fields.errors)
     return make_reply(200, {"success": True, "status": "in_progress", "file": file_id})
+
+
+def _unknown_user() -> Reply:
+    error = {"field": "user", "type": "UserNotFoundError", "message": "user_not_found"}
+    return make_reply(401, {"success": False, "message": "Unauthorized access.", "validationErrors": [error]})
 
 
 def _names_its_user(call: Call) -> bool:
@@ -185,28 +181,145 @@ def read_external_ids(fields: Fields, name: str, rows: int) -> list[str]:
 
 def look_up_email(call: Call) -> Reply:
     """POST /reverse-email-lookup: who is behind one address."""
-    fields = Fields(call.body)
-    email = fields.text("email", is_required=True)
-    if fields.errors:
-        return refuse(fields.errors)
-    call.sandbox.settle()
-    (answer,) = direct.answer_rows(
-        call.sandbox.store, call.account.user_id, direct.REVERSE_EMAIL_LOOKUP, [email]
-    )
-    return make_reply(200, {"success": True, **answer})
+    return _answer_one(call, "reverse-email-lookup", ["email"])
 
 
 def look_up_emails(call: Call) -> Reply:
     """POST /reverse-email-lookups: who is behind 2 to 50 addresses."""
     fields = Fields(call.body)
     emails = fields.texts("data", least=2, most=MAX_DIRECT_ROWS)
+    return _answer_many(call, fields, "reverse-email-lookup", [[email] for email in emails])
+
+
+def find_profile(call: Call) -> Reply:
+    """POST /url-search/profile: the page of one person."""
+    return _answer_one(call, "url-search-profile", ["firstname", "lastname"])
+
+
+def find_company(call: Call) -> Reply:
+    """POST /url-search/company: the page of one company."""
+    return _answer_one(call, "url-search-company", ["companyOrDomain"])
+
+
+def find_pages(call: Call) -> Reply:
+    """POST /url-search: pages of up to 50 people or companies."""
+    fields = Fields(call.body)
+    task = _task_of_type(fields, "url-search")
+    rows = fields.objects("data", task.keys, most=MAX_DIRECT_ROWS)
+    return _answer_many(call, fields, task.name, rows)
+
+
+def scrape_profile(call: Call) -> Reply:
+    """GET /scrape/profile: what the page of one person says."""
+    return _answer_one(call, "scrape-profile", ["url"])
+
+
+def scrape_company(call: Call) -> Reply:
+    """GET /scrape/company: what the page of one company says."""
+    return _answer_one(call, "scrape-company", ["url"])
+
+
+def scrape(call: Call) -> Reply:
+    """POST /scrape: what up to 50 pages say; a file to be read later when the switch `scrapes_later` is on."""
+    if not _names_its_user(call):
+        return _unknown_user()
+    fields = Fields(call.body)
+    task = _task_of_type(fields, "scrape")
+    urls = fields.texts("data", least=1, most=MAX_DIRECT_ROWS)
+    rows = [[url] for url in urls]
+    if not call.sandbox.switches.scrapes_later:
+        return _answer_many(call, fields, task.name, rows)
+    if fields.errors:
+        return refuse(fields.errors)
+    file_id = call.sandbox.store.add_bulk(
+        call.account.user_id,
+        task,
+        rows,
+        name=task.name,
+        external_ids=[""] * len(rows),
+        webhook_url="",
+        is_shuffled=call.sandbox.switches.shuffle,
+        needed_micro=0,
+        now_ms=call.sandbox.clock.now_ms(),
+    )
+    return make_reply(200, {"success": True, "file": file_id})
+
+
+def _task_of_type(fields: Fields, route: str) -> Task:
+    kind = fields.choice("type", ["profile", "company"], is_required=True)
+    return DIRECT_TASKS[f"{route}-{kind or 'profile'}"]
+
+
+def _answer_one(call: Call, name: str, required: list[str]) -> Reply:
+    """The answer for one row; at least one of a person's company and job title is wanted."""
+    fields, task = Fields(call.body), DIRECT_TASKS[name]
+    cells = [fields.text(key, is_required=key in required) for key in task.keys]
+    if name == "url-search-profile" and not any(key in call.body for key in task.keys[2:]):
+        for key in task.keys[2:]:
+            fields.refuse(key, "validation_required", "companyOrDomain or jobTitle is required.")
     if fields.errors:
         return refuse(fields.errors)
     call.sandbox.settle()
-    answers = direct.answer_rows(
-        call.sandbox.store, call.account.user_id, direct.REVERSE_EMAIL_LOOKUP, emails
-    )
+    (answer,) = direct.answer_rows(call.sandbox.store, call.account.user_id, task, [cells])
+    return make_reply(200, {"success": True, **answer})
+
+
+def _answer_many(call: Call, fields: Fields, name: str, rows: list[list[str]]) -> Reply:
+    """The answers for a list; a row that says too little ends BAD_INPUT among the others."""
+    if fields.errors:
+        return refuse(fields.errors)
+    call.sandbox.settle()
+    answers = direct.answer_rows(call.sandbox.store, call.account.user_id, DIRECT_TASKS[name], rows)
     return make_reply(200, {"success": True, "data": answers})
+
+
+def count_people(call: Call) -> Reply:
+    """POST /find-people/count: how many people meet the filters; free."""
+    return _count(call, finder.PEOPLE)
+
+
+def count_companies(call: Call) -> Reply:
+    """POST /find-companies/count: how many companies meet the filters; free."""
+    return _count(call, finder.COMPANIES)
+
+
+def find_people(call: Call) -> Reply:
+    """POST /find-people: a page of people, each charged."""
+    return _find_leads(call, finder.PEOPLE)
+
+
+def find_companies(call: Call) -> Reply:
+    """POST /find-companies: a page of companies, each charged."""
+    return _find_leads(call, finder.COMPANIES)
+
+
+def _count(call: Call, kind: finder.Kind) -> Reply:
+    fields = Fields(call.body)
+    query = finder.read_query(fields, kind)
+    if fields.errors:
+        return refuse(fields.errors)
+    return make_reply(200, {"success": True, "total": len(finder.find(kind, query))})
+
+
+def _find_leads(call: Call, kind: finder.Kind) -> Reply:
+    """One page. After the last full page comes an empty one that still carries a token, as the vendor's do."""
+    fields, now_ms = Fields(call.body), call.sandbox.clock.now_ms()
+    query = finder.read_query(fields, kind)
+    order = finder.read_pagination(fields, query, now_ms)
+    if fields.errors:
+        return refuse(fields.errors)
+    call.sandbox.settle()
+    found = finder.find(kind, query)
+    leads = [kind.tell(entry) for entry in found[order.start : order.start + order.size]]
+    paid = direct.charge_leads(call.sandbox.store, call.account.user_id, DIRECT_TASKS[kind.name], leads)
+    if leads and not paid:
+        fields.refuse("user", "insufficient_credits", "Insufficient credits.", "InsufficientCreditsError")
+        return refuse(fields.errors)
+    pagination: dict[str, Any] = {"size": paid, "token": None}
+    if paid == order.size or not leads:
+        pagination["token"] = finder.make_token(query, order.start + paid, now_ms)
+    content = {"success": True, "total": len(found), "leads": leads[:paid], "pagination": pagination}
+    return make_reply(200, content)
 
 
 def read_items(call: Call) -> Reply:
@@ -354,6 +467,16 @@ ROUTES: Final[dict[str, Route]] = {
         Route("POST", "/search-files/read", read_files, 15, 60),
         Route("POST", "/reverse-email-lookup", look_up_email, 20, 1),
         Route("POST", "/reverse-email-lookups", look_up_emails, 15, 1),
+        Route("POST", "/url-search/profile", find_profile, 20, 1),
+        Route("POST", "/url-search/company", find_company, 20, 1),
+        Route("POST", "/url-search", find_pages, 20, 1),
+        Route("GET", "/scrape/profile", scrape_profile, 20, 1),
+        Route("GET", "/scrape/company", scrape_company, 20, 1),
+        Route("POST", "/scrape", scrape, 20, 1),
+        Route("POST", "/find-people/count", count_people, 10, 1),
+        Route("POST", "/find-people", find_people, 30, 1),
+        Route("POST", "/find-companies/count", count_companies, 10, 1),
+        Route("POST", "/find-companies", find_companies, 30, 1),
         Route("POST", "/a/actions/subscription-information", read_subscription),
     )
 }

@@ -73,7 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
         if body is None:
             return
         if path.startswith("/api/"):
-            result = self._serve_api(path, body)
+            result = self._serve_api(path, dict(parse_qsl(query)), body)
         else:
             reply = self._control(path, dict(parse_qsl(query)), body)
             self._send(reply)
@@ -114,7 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
             return make_reply(500, {"error": "Internal error."})
         return reply or make_reply(404, {"success": False, "message": "Not found."})
 
-    def _serve_api(self, path: str, body: bytes) -> str:
+    def _serve_api(self, path: str, query: dict[str, str], body: bytes) -> str:
         """Answer one call of the API, or let it go wrong; a word on what happened."""
         sandbox = self.server.sandbox
         route = ROUTES.get(path.removeprefix("/api"))
@@ -124,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
         fault = sandbox.faults.take_before(route.path)
         if fault is None:
             try:
-                reply = self._answer(route, path, body)
+                reply = self._answer(route, path, query, body)
             except Exception:
                 traceback.print_exc()
                 reply = make_reply(500, {"success": False, "message": "Internal server error."})
@@ -140,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._fail(fault, reply)
         return fault.kind
 
-    def _answer(self, route: Route, path: str, body: bytes) -> Reply:
+    def _answer(self, route: Route, path: str, query: dict[str, str], body: bytes) -> Reply:
         if self.command != route.method:
             return make_reply(405, {"success": False, "message": "Method not allowed."}, Allow=route.method)
         sandbox, switches = self.server.sandbox, self.server.sandbox.switches
@@ -170,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
         ):
             message = "You have exceeded the max number of requests per minute."
             return make_reply(429, {"success": False, "message": message})
-        content = _parse(body)
+        content = query if route.method == "GET" else _parse(body)
         if content is _BROKEN_JSON:
             return make_reply(400, {"success": False, "message": "The body is not JSON."})
         if not isinstance(content, dict):

@@ -20,6 +20,7 @@ class Switches:
     `rate_scale` multiplies the limits further. `needs_one_credit_a_row` makes a bulk's balance check count one
     credit a row instead of the task's price. `needs_user_id` refuses bulk calls without the `user` key.
     `visibility_lag_s` (sandbox seconds) hides what was just accepted from reads.
+    `scrapes_later` answers lists of pages to read with a file, as a bulk, which one integrator saw.
     `shuffle` holds for bulks submitted from then on, so that a listing under way keeps its order.
     """
 
@@ -32,6 +33,7 @@ class Switches:
     out_of_credits: bool = False
     key_revoked: bool = False
     visibility_lag_s: float = 0.0
+    scrapes_later: bool = False
 
     @property
     def limit_factor(self) -> float:

@@ -75,6 +75,21 @@ class Fields:
             return value
         return []
 
+    def objects(self, name: str, keys: tuple[str, ...], *, most: int) -> list[list[str]]:
+        """A list of 1 to `most` objects of texts, as the cells under `keys`, "" for what is left out; [] when refused."""
+        value = self.body.get(name)
+        if name not in self.body:
+            self.refuse(name, "validation_required", f"{name} is required.")
+        elif not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+            self.refuse(name, "validation_array", f"{name} must be an array of objects.")
+        elif not 1 <= len(value) <= most:
+            self.refuse(name, "validation_array_length", f"{name} must hold 1 to {most} entries.")
+        elif not all(is_text(entry.get(key, "")) for entry in value for key in keys):
+            self.refuse(name, "validation_row", f"{name} must hold strings under {', '.join(keys)}.")
+        else:
+            return [[str(entry.get(key, "")) for key in keys] for entry in value]
+        return []
+
     def custom(self) -> Fields:
         """The `custom` object as fields of its own, whose names carry the prefix `custom.`."""
         value = self.body.get("custom", {})

@@ -1,0 +1,306 @@
+"""Routes that answer in the same call: how rows become a body, and what stands in an answer.
+
+Such an answer has a status and a `result`: the address of a page, or what a page says. Nothing here raises on what a
+server may send.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+from enrichment.providers.base import ItemState, ProviderItem, Verdict
+from enrichment.providers.icypeas.payloads import (
+    MAX_ID,
+    MAX_WORD,
+    RAN,
+    SUCCESS,
+    address_of,
+    decimal_of,
+    is_charged,
+    is_known,
+    object_of,
+    one_line,
+    parse_item,
+    state_of,
+    text_of,
+)
+
+_PAGE = re.compile(r"https?://[^\s<>\"\\/]+\.[^\s<>\"\\]+", re.IGNORECASE)
+_MAX_URL = 500
+_MAX_TEXT = 2_000
+_MAX_LISTED = 50
+_MAX_PLACE = 5_000
+_MONEY_UNITS = {"THOUSAND": "thousand", "MILLION": "million", "BILLION": "billion"}
+_TIMESPANS = {"SIX_MONTHS": "six months", "YEAR": "a year", "TWO_YEAR": "two years"}
+
+Read = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Routes of an operation that answer at once. `one` is the body (or query) for a row alone, `many` the body for a
+    list; `read` turns an answer into the result columns, all of them empty when there is nothing in it."""
+
+    single_route: str
+    list_route: str
+    one: Callable[[Mapping[str, str]], dict[str, Any]]
+    many: Callable[[Sequence[Mapping[str, str]]], dict[str, Any]]
+    read: Read
+    takes_user: bool = False
+
+
+def parse(raw: Any, *, external_id: str, read: Read) -> ProviderItem | None:
+    """One answer, for the row that we call `external_id`; None when it is no object.
+
+    Without a status an answer tells its end by what it brings.
+    """
+    if not isinstance(raw, dict):
+        return None
+    result = read(raw)
+    has_result = any(result.values())
+    raw_status = text_of(raw.get("status"), most=MAX_WORD)
+    status = raw_status.upper() or ("FOUND" if has_result else "NOT_FOUND")
+    state = state_of(status)
+    verdict: Verdict | None = None
+    if state is ItemState.FINAL:
+        is_found = has_result and status in SUCCESS
+        verdict = Verdict.UNKNOWN if status not in RAN else Verdict.FOUND if is_found else Verdict.NOT_FOUND
+        result = result if is_found else dict.fromkeys(result, "")
+    return ProviderItem(
+        provider_id=text_of(raw.get("searchId"), most=MAX_ID) or external_id,
+        external_id=external_id,
+        state=state,
+        raw_status=raw_status,
+        verdict=verdict,
+        result=result if state is ItemState.FINAL else {},
+        is_charged=is_charged(status),
+        is_known=is_known(status),
+        raw=raw,
+    )
+
+
+def parse_listed(raw: Any, read: Read) -> ProviderItem | None:
+    """One item of a list that the provider chose to answer later, with its place there; None when it has no id."""
+    listed = parse_item(raw)
+    if listed is None:
+        return None
+    item = parse(raw, external_id=listed.external_id, read=read)
+    order = raw.get("order")
+    is_place = isinstance(order, int) and not isinstance(order, bool) and 0 <= order <= _MAX_PLACE
+    return item and replace(item, provider_id=listed.provider_id, order=order if is_place else None)
+
+
+# --- Answers that are the address of a page ------------------------------------------------------------
+
+
+def _page_in(column: str) -> Read:
+    return lambda raw: {column: _page_address(raw)}
+
+
+def _page_address(raw: Mapping[str, Any]) -> str:
+    """The http or https address in `result`, `results`, `url` or the first of `urls`; else empty."""
+    urls = raw.get("urls")
+    first = urls[0] if isinstance(urls, list) and urls else None
+    for candidate in (raw.get("result"), raw.get("results"), raw.get("url"), first):
+        found = _url(object_of(candidate).get("url") if isinstance(candidate, dict) else candidate)
+        if found:
+            return found
+    return ""
+
+
+def _url(value: Any) -> str:
+    text = text_of(value)
+    return text if _PAGE.fullmatch(text) and len(text) <= _MAX_URL else ""
+
+
+# --- Answers that are what a page says ------------------------------------------------------------------
+
+
+def _what_it_says(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The object in `result`, or in `results` where a list of pages was read later."""
+    return object_of(raw.get("result")) or object_of(raw.get("results"))
+
+
+def _text(value: Any) -> str:
+    return one_line(text_of(value))[:_MAX_TEXT]
+
+
+def _number(value: Any) -> str:
+    """A count that is known: −1 and 0 stand for unknown."""
+    number = decimal_of(value)
+    return f"{number:.0f}" if number is not None and number > 0 else ""
+
+
+def _objects(value: Any) -> list[Mapping[str, Any]]:
+    elements = value if isinstance(value, list) else []
+    return [element for element in elements[:_MAX_LISTED] if isinstance(element, dict)]
+
+
+def _listed(values: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(value for value in values if value))[:_MAX_TEXT]
+
+
+def _words(value: Any) -> str:
+    """A list of `{value}` or of texts as one text."""
+    elements = value[:_MAX_LISTED] if isinstance(value, list) else []
+    return _listed(_text(object_of(e).get("value") if isinstance(e, dict) else e) for e in elements)
+
+
+def _known(value: Any) -> str:
+    """A text of an address; its code for "unknown" is none."""
+    text = _text(value)
+    return "" if text.upper() in ("UNK", "UNKNOWN") else text
+
+
+def _country(address: Mapping[str, Any]) -> str:
+    return _known(address.get("addressCountry")) or _known(address.get("addressCountryCode"))
+
+
+def _website_domain(website: str) -> str:
+    host = re.sub(r"^[a-z]+://", "", website.lower()).split("/")[0].split("?")[0].rpartition("@")[2]
+    return host.partition(":")[0].removeprefix("www.")
+
+
+def _amount(value: Any) -> str:
+    """`{amount, unit, currency}` as `2.5 million USD`."""
+    money = object_of(value)
+    amount = decimal_of(money.get("amount"))
+    if amount is None or amount < 0:
+        return ""
+    amount = amount.quantize(Decimal(1)) if amount == amount.to_integral_value() else amount.normalize()
+    unit = text_of(money.get("unit"), most=MAX_WORD).upper()
+    words = (f"{amount:f}", _MONEY_UNITS.get(unit, ""), _text(money.get("currency"))[:8])
+    return " ".join(word for word in words if word)
+
+
+def _revenue(page: Mapping[str, Any]) -> str:
+    exact = _amount(page.get("revenue"))
+    span = object_of(page.get("estimatedRevenuRange") or page.get("estimatedRevenueRange"))
+    bounds = [_amount(span.get(key)) for key in ("estimatedMinRevenue", "estimatedMaxRevenue")]
+    return exact or " to ".join(bound for bound in bounds if bound)
+
+
+def _growth(page: Mapping[str, Any]) -> str:
+    return _listed(
+        f"{percentage.normalize():+f} % in {_TIMESPANS.get(span, span.lower())}"
+        for entry in _objects(page.get("employeeGrowth"))
+        if (percentage := decimal_of(entry.get("percentage"))) is not None
+        and (span := text_of(entry.get("timespan"), most=MAX_WORD).upper())
+    )
+
+
+def read_profile(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page of a person says, by result column."""
+    page = _what_it_says(raw)
+    first, last = _text(page.get("firstname")), _text(page.get("lastname"))
+    job: Mapping[str, Any] = next(iter(_objects(page.get("worksFor"))), {})
+    address = object_of(page.get("address"))
+    contact = object_of(page.get("ContactInfo") or page.get("contactInfo"))
+    places = (_known(address.get(key)) for key in ("addressLocality", "addressRegion"))
+    return {
+        "full_name": " ".join(part for part in (first, last) if part),
+        "first_name": first,
+        "last_name": last,
+        "headline": _text(page.get("headline")),
+        "job_title": _text(job.get("jobTitle")),
+        "company": _text(job.get("name")),
+        "since": _text(job.get("startDate"))[:10],
+        "location": _listed(places),
+        "country": _country(address),
+        "connections": _number(page.get("numOfConnections")),
+        "skills": _words(page.get("skills")),
+        "languages": _words(page.get("languages")),
+        "email": address_of(page.get("linkedinEmail")) or address_of(contact.get("linkedinEmail")),
+        "profile_url": _url(page.get("url")),
+    }
+
+
+def read_company(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page of a company says, by result column."""
+    page = _what_it_says(raw)
+    address = object_of(page.get("address"))
+    website = _text(page.get("website"))
+    return {
+        "name": _text(page.get("name")),
+        "website": website,
+        "domain": _website_domain(website),
+        "industry": _text(page.get("industry")),
+        "type": _text(page.get("type")),
+        "employees": _number(page.get("numberOfEmployees")),
+        "growth": _growth(page),
+        "revenue": _revenue(page),
+        "founded": _number(page.get("foundedYear")),
+        "city": _known(address.get("addressLocality")),
+        "country": _country(address),
+        "specialties": _words(page.get("specialties")),
+        "description": _text(page.get("description")),
+        "company_url": _url(page.get("url")),
+    }
+
+
+# --- Bodies ------------------------------------------------------------------------------------------------
+
+
+def _filled(pairs: Mapping[str, str]) -> dict[str, Any]:
+    """An empty text is refused where a missing key is not."""
+    return {key: value for key, value in pairs.items() if value}
+
+
+def _person(row: Mapping[str, str]) -> dict[str, Any]:
+    theirs = {
+        "firstname": row.get("first_name", ""),
+        "lastname": row.get("last_name", ""),
+        # Another key than in the e-mail routes.
+        "companyOrDomain": row.get("company", ""),
+        "jobTitle": row.get("job_title", ""),
+    }
+    return _filled(theirs)
+
+
+def _company(row: Mapping[str, str]) -> dict[str, Any]:
+    return {"companyOrDomain": row.get("company", "")}
+
+
+LAYOUTS: dict[str, Layout] = {
+    "reverse-lookup": Layout(
+        "reverse-email-lookup",
+        "reverse-email-lookups",
+        one=lambda row: {"email": row.get("email", "")},
+        many=lambda rows: {"data": [row.get("email", "") for row in rows]},
+        read=_page_in("profile_url"),
+    ),
+    "find-profile": Layout(
+        "url-search-profile",
+        "url-search",
+        one=_person,
+        many=lambda rows: {"type": "profile", "data": [_person(row) for row in rows]},
+        read=_page_in("profile_url"),
+    ),
+    "find-company": Layout(
+        "url-search-company",
+        "url-search",
+        one=_company,
+        many=lambda rows: {"type": "company", "data": [_company(row) for row in rows]},
+        read=_page_in("company_url"),
+    ),
+    "scrape-profile": Layout(
+        "scrape-profile",
+        "scrape",
+        one=lambda row: {"url": row.get("profile_url", "")},
+        many=lambda rows: {"type": "profile", "data": [row.get("profile_url", "") for row in rows]},
+        read=read_profile,
+        takes_user=True,
+    ),
+    "scrape-company": Layout(
+        "scrape-company",
+        "scrape",
+        one=lambda row: {"url": row.get("company_url", "")},
+        many=lambda rows: {"type": "company", "data": [row.get("company_url", "") for row in rows]},
+        read=read_company,
+        takes_user=True,
+    ),
+}
