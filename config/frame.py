@@ -40,6 +40,7 @@ def frame(request: HttpRequest) -> dict[str, Any]:
             count=f"{running} running" if running else "",
         ),
         _item(request, "Look-up", "enrichment:lookup", "scan-search"),
+        _item(request, "Leads", "enrichment:leads", "users"),
     ]
     groups = [{"label": "", "items": main}]
     if user.may(Right.VIEW_KEYS):

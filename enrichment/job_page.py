@@ -14,8 +14,8 @@ from django.db.models import QuerySet
 
 from enrichment import column_mapping, operations, selectors
 from enrichment.choices import JobState, PauseReason, RowState
-from enrichment.models import EnrichmentJob, EnrichmentRow
-from enrichment.operations.base import Operation
+from enrichment.models import Answer, EnrichmentJob, EnrichmentRow
+from enrichment.operations.base import Operation, result_text
 from enrichment.selectors import Progress, RowFilter
 from enrichment.services import attempts, reservations
 from keys import ledger
@@ -411,6 +411,16 @@ def result_of(operation: Operation, row: EnrichmentRow) -> tuple[str, bool]:
     return (value, False) if value else (f"no {operation.answer_noun} found", True)
 
 
+def told_by(operation: Operation, answer: Answer) -> list[tuple[str, str]]:
+    """What an answer says beside the result itself, with its labels; for operations that bring more than addresses."""
+    names = {column.name for column in operation.result_columns}
+    if len(names) < 3 or "all_emails" in names:
+        return []
+    columns = (column for column in operation.result_columns if column.name != operation.answer_column)
+    values = ((column.label, result_text(answer.result.get(column.name))) for column in columns)
+    return [(label, value) for label, value in values if value]
+
+
 def note_of(row: EnrichmentRow) -> str:
     """Certainty of an answer, or why there is none."""
     if row.answer is None:
@@ -522,6 +532,7 @@ class RowPage:
     can_correct: bool
     emails: Sequence[tuple[str, str, str]]  # certainty, address, mail server
     verdict: str
+    told: Sequence[tuple[str, str]]  # what else came, with labels
 
     @property
     def title(self) -> str:
@@ -562,7 +573,19 @@ def row_page(
             for entry in receipt.emails
         ],
         verdict=_spelled(receipt.row.answer.verdict).capitalize() if receipt.row.answer else "",
+        told=_told(job, receipt.row),
     )
+
+
+def _told(job: EnrichmentJob, row: EnrichmentRow) -> list[tuple[str, str]]:
+    """The result and what came with it, for operations that bring more than addresses."""
+    operation = operations.get(job.operation)
+    if row.answer is None or any(column.name == "all_emails" for column in operation.result_columns):
+        return []
+    labels = {column.name: column.label for column in operation.result_columns}
+    name = operation.answer_column
+    first = [(labels[name], result_text(row.answer.result.get(name)))] if name else []
+    return [(label, value) for label, value in first if value] + told_by(operation, row.answer)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from django.conf import settings
 from enrichment import job_page, operations, selectors
 from enrichment.choices import JobState, PauseReason, RowState
 from enrichment.models import Answer, EnrichmentJob, EnrichmentRow
-from enrichment.operations.base import Operation, result_text
+from enrichment.operations.base import Operation
 from keys.clock import db_now
 from people.models import User
 
@@ -66,14 +66,8 @@ class LookedUp:
 
     @property
     def told(self) -> Sequence[tuple[str, str]]:
-        """What else a page says, with its labels; for operations whose answer is more than one thing."""
-        if self.answer is None or self.emails or len(self.operation.result_columns) < 3:
-            return []
-        columns = (
-            column for column in self.operation.result_columns if column.name != self.operation.answer_column
-        )
-        values = ((column.label, result_text(self.answer.result.get(column.name))) for column in columns)
-        return [(label, value) for label, value in values if value and value != "[]"]
+        """What else came, with its labels."""
+        return job_page.told_by(self.operation, self.answer) if self.answer else []
 
     @property
     def certainty(self) -> str:
@@ -218,5 +212,5 @@ def tabs(urls: Mapping[str, str], current: str) -> list[dict[str, object]]:
             "url": urls[name],
             "is_current": name == current,
         }
-        for name, operation in operations.OPERATIONS.items()
+        for name, operation in operations.ASKED.items()
     ]

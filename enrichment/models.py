@@ -91,6 +91,12 @@ class EnrichmentJob(models.Model):
     )
     upload = models.ForeignKey(Upload, on_delete=models.PROTECT, null=True, blank=True, related_name="jobs")
     mapping = models.JSONField(default=dict, blank=True, help_text="Input field → column index.")
+    query = models.JSONField(default=dict, blank=True, help_text="Icypeas' query of a search for leads.")
+    # The finished job whose rows this one goes on with, and the position there of each row here, in their order.
+    continues = models.ForeignKey(
+        "self", on_delete=models.PROTECT, null=True, blank=True, related_name="continued_by"
+    )
+    continued_rows = models.JSONField(default=list, blank=True)
     freshness_days = models.PositiveIntegerField(default=90)
     fresh_after = models.DateTimeField(null=True, blank=True)
     attempt = models.PositiveIntegerField(default=1, help_text="Rises when failed rows are sent again.")
@@ -302,7 +308,9 @@ class Batch(models.Model):
     intent_at = models.DateTimeField(null=True, blank=True)
     provider_ref = models.CharField(max_length=80, blank=True, help_text="File id, or search id of a single.")
     sent_at = models.DateTimeField(null=True, blank=True)
-    cursor = models.JSONField(null=True, blank=True)  # [pages read in this pass, where the next one begins]
+    # A list: [pages read in this pass, where the next one begins]; a page of leads: {"token" of the page before,
+    # "next": that of the page after}.
+    cursor = models.JSONField(null=True, blank=True)
     passes = models.PositiveIntegerField(default=0)
     looks = models.PositiveIntegerField(default=0)
     looked_at = models.DateTimeField(null=True, blank=True)
@@ -339,6 +347,23 @@ class BatchItem(models.Model):
 
     def __str__(self) -> str:
         return self.external_id
+
+
+class LeadCount(models.Model):
+    """How many leads a query has: asked on a page, answered by a worker. `error` says why there is no answer."""
+
+    operation = models.CharField(max_length=40)
+    query = models.JSONField()
+    digest = models.CharField(max_length=32, db_index=True)
+    key = models.ForeignKey("keys.KeyRecord", on_delete=models.CASCADE, related_name="+")
+    asked_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    asked_at = models.DateTimeField(db_index=True)
+    answered_at = models.DateTimeField(null=True)
+    total = models.PositiveIntegerField(null=True)
+    error = models.CharField(max_length=300, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.operation}: {self.total if self.answered_at else 'asked'}"
 
 
 class JobEvent(models.Model):

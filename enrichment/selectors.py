@@ -412,6 +412,7 @@ class Receipt:
     paid_by: EnrichmentJob | None
     warning_text: str = ""
     extra: list[tuple[str, str]] = field(default_factory=list)
+    continues_row: int | None = None  # the row of the job that this one goes on with
 
 
 def get_receipt(job: EnrichmentJob, position: int) -> Receipt | None:
@@ -450,6 +451,7 @@ def get_receipt(job: EnrichmentJob, position: int) -> Receipt | None:
         credits=row.credits,
         paid_by=row.answer.job if row.answer and row.answer.job_id != job.id else None,
         warning_text=job.findings.get("warnings", {}).get(row.warning, {}).get("text", ""),
+        continues_row=job.continued_rows[position - 1] if position <= len(job.continued_rows) else None,
     )
 
 

@@ -8,7 +8,7 @@ from celery import shared_task
 from django.conf import settings
 
 from enrichment import watchdog
-from enrichment.services import balances, decisions, processing, reservations, uploads
+from enrichment.services import balances, decisions, lead_counts, processing, reservations, uploads
 from keys.services import worker_seen
 
 __all__ = ("watchdog",)  # its receiver is connected by this import, in every worker
@@ -37,6 +37,13 @@ def read_balance(account_id: int) -> None:
 
 
 @shared_task
+def count_leads(count_id: int) -> None:
+    """A person wants to know how many leads a search has."""
+    worker_seen()
+    lead_counts.answer(count_id)
+
+
+@shared_task
 def sweep_due() -> None:
     """Wake what is due and was not woken: this alone finishes every job when messages get lost."""
     worker_seen()
@@ -51,5 +58,6 @@ def sweep_due() -> None:
     decisions.accept_overdue()
     decisions.end_rows_asked_elsewhere()
     reservations.give_back_overdue()
+    lead_counts.forget()
     for account_id in balances.due_accounts():
         read_balance.apply_async((account_id,), queue=URGENT)

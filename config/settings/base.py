@@ -232,6 +232,7 @@ WORKER_SILENT_S = max(3 * _clock(10), 15.0)
 BATCH_ROWS = env.int("BATCH_ROWS", default=500)
 BATCHES_IN_FLIGHT = env.int("BATCHES_IN_FLIGHT", default=4)
 DIRECT_CREDITS = Decimal(25)  # the most that one call which cannot be looked up may put at risk
+MAX_LEADS = env.int("MAX_LEADS", default=10_000)
 FRESHNESS_DAYS = env.int("FRESHNESS_DAYS", default=90)
 PURPOSE_FREE_CREDITS = Decimal(5)  # single look-ups up to here need no purpose
 MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_BYTES", default=256 * 1024 * 1024)

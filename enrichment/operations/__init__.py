@@ -8,7 +8,9 @@ from .base import Operation
 from .domain_search import DOMAIN_SEARCH
 from .email_search import EMAIL_SEARCH
 from .email_verification import EMAIL_VERIFICATION
+from .find_companies import FIND_COMPANIES
 from .find_company import FIND_COMPANY
+from .find_people import FIND_PEOPLE
 from .find_profile import FIND_PROFILE
 from .reverse_lookup import REVERSE_LOOKUP
 from .scrape_company import SCRAPE_COMPANY
@@ -26,7 +28,16 @@ OPERATIONS: Mapping[str, Operation] = {
         FIND_COMPANY,
         SCRAPE_PROFILE,
         SCRAPE_COMPANY,
+        FIND_PEOPLE,
+        FIND_COMPANIES,
     )
+}
+# Those that are asked row by row, with a list or a form; the others are searches.
+ASKED: Mapping[str, Operation] = {
+    name: operation for name, operation in OPERATIONS.items() if not operation.is_search
+}
+SEARCHES: Mapping[str, Operation] = {
+    name: operation for name, operation in OPERATIONS.items() if operation.is_search
 }
 
 

@@ -57,6 +57,31 @@ class ResultColumn:
     label: str
 
 
+WORDS, RANGE, CHOICES, GROWTH = "words", "range", "choices", "growth"
+
+
+@dataclass(frozen=True)
+class Filter:
+    """One filter of a search. `name` is Icypeas' own, a point parts a filter inside of another.
+
+    `kind`: words (texts to include and to leave out), range (from and to), choices (some of `choices`), growth (percent
+    of six months, from and to). `is_more` filters stand behind *More filters*.
+    """
+
+    name: str
+    label: str
+    kind: str = WORDS
+    hint: str = ""
+    choices: Sequence[str] = ()
+    is_more: bool = False
+    can_exclude: bool = False
+
+    @property
+    def id(self) -> str:
+        """A name for forms and addresses."""
+        return self.name.replace(".", "_")
+
+
 @dataclass(frozen=True)
 class Operation:
     """One thing that Icypeas does for us."""
@@ -88,6 +113,10 @@ class Operation:
     answer_noun: str = ""
     # A cautious share of good answers, before there is a history of our own.
     first_hit_rate: Decimal = Decimal("0.5")
+    # Searches for leads: their scope serves both, a free route counts, and filters take the place of a list.
+    scope_name: str = ""
+    count_route: str = ""
+    filters: Sequence[Filter] = ()
     # On the look-up page, where one is asked: the tab, and the word on the button.
     look_up_label: str = ""
     verb: str = "Ask"
@@ -97,9 +126,14 @@ class Operation:
         """`an email`, `a profile page`."""
         return f"{'an' if self.answer_noun[:1] in 'aeiou' else 'a'} {self.answer_noun}"
 
+    @property
+    def is_search(self) -> bool:
+        """Asked with filters instead of a list; its pages follow from each other."""
+        return bool(self.filters)
+
     def scope(self, mode: str) -> str:
         """The scope that a key needs: `mode` is `single` or `bulk`."""
-        return f"{self.name}:{mode}"
+        return self.scope_name or f"{self.name}:{mode}"
 
     def describe(self, inputs: Mapping[str, str]) -> str:
         """One line that names a question to a person."""

@@ -190,6 +190,27 @@ class FilePage:
 
 
 @dataclass(frozen=True)
+class FindRequest:
+    """One page of a search for leads, one paid call: at most as many leads as there are `external_ids` (200).
+    `query` is the provider's own; `token` is the one of the page before, "" for the first."""
+
+    operation: str
+    query: Mapping[str, Any]
+    external_ids: Sequence[str]
+    token: str = ""
+
+
+@dataclass(frozen=True)
+class LeadPage:
+    """Leads in their order, under the first of the external ids. `token` continues the listing; "" after the last page.
+    `total` is how many the search has in all."""
+
+    items: Sequence[ProviderItem]
+    token: str
+    total: int
+
+
+@dataclass(frozen=True)
 class Balance:
     """The account as the provider describes it. `credits` is fractional."""
 
@@ -200,7 +221,7 @@ class Balance:
 
 
 class Provider(Protocol):
-    """Every call may raise from the error tree above; paid ones are `submit_*` and `ask`."""
+    """Every call may raise from the error tree above; paid ones are `submit_*`, `ask` and `find`."""
 
     def submit_bulk(self, request: BulkRequest) -> str:
         """Start a bulk; its file id."""
@@ -212,6 +233,13 @@ class Provider(Protocol):
         """Ask rows on a route that answers in the same call: their items, by `external_ids`. Nothing tells afterwards
         whether such a call arrived. A file id where the provider chose to answer later: its items carry no external
         id, but their `order`."""
+
+    def find(self, request: FindRequest) -> LeadPage:
+        """Fetch one page of leads; each is billed. Nothing tells afterwards whether such a call arrived.
+        A token that has grown old is `BadInputError`."""
+
+    def count(self, operation: str, query: Mapping[str, Any]) -> int:
+        """How many leads a query has. Free."""
 
     def list_files(self, *, cursor: Any | None = None) -> FilePage:
         """Bulks of the account, newest first, 50 a page."""

@@ -42,6 +42,8 @@ def sendable(job: EnrichmentJob) -> QuerySet[EnrichmentRow]:
     """Rows of a job that may be sent in a new attempt: failed unpaid ones, and skipped ones that could be asked (a
     warning that a person chose to skip, or corrected cells)."""
     rows = EnrichmentRow.objects.filter(job=job).exclude(digest="")
+    if operations.get(job.operation).is_search:
+        return rows.none()  # a listing goes on from page to page only
     return rows.filter(state=RowState.FAILED, reason_code__in=(*UNPAID, CORRECTED)) | rows.filter(
         state=RowState.SKIPPED, reason_code__in=(*job.skip_codes, CORRECTED)
     )
@@ -50,6 +52,8 @@ def sendable(job: EnrichmentJob) -> QuerySet[EnrichmentRow]:
 def correctable(job: EnrichmentJob) -> QuerySet[EnrichmentRow]:
     """Rows whose cells a person may correct: those that could not be asked, and those that may be sent again."""
     rows = EnrichmentRow.objects.filter(job=job)
+    if operations.get(job.operation).is_search:
+        return rows.none()
     return rows.filter(state=RowState.SKIPPED) | rows.filter(
         state=RowState.FAILED, reason_code__in=(*UNPAID, CORRECTED)
     )
@@ -57,7 +61,7 @@ def correctable(job: EnrichmentJob) -> QuerySet[EnrichmentRow]:
 
 def can_correct(job: EnrichmentJob, row: EnrichmentRow) -> bool:
     """Whether a person may correct this row now."""
-    if job.state != JobState.COMPLETED:
+    if job.state != JobState.COMPLETED or operations.get(job.operation).is_search:
         return False
     failed = row.state == RowState.FAILED and row.reason_code in (*UNPAID, CORRECTED)
     return failed or row.state == RowState.SKIPPED

@@ -63,6 +63,13 @@ NO_LOOK_UP = "no_look_up"
 NO_LOOK_UP_TEXT = (
     "The connection broke after we sent this, and such a call cannot be looked up. It may have been charged."
 )
+NO_MORE_LEADS = "no_more_leads"
+NO_MORE_LEADS_TEXT = "The search has no more leads than those above. Nothing was charged for this place."
+LISTING_BROKE = "listing_broke"
+LISTING_BROKE_TEXT = (
+    "The page before this one was lost or refused, and a listing goes on from page to page only. Nothing was charged for "
+    "this place. A new search starts from the top, and what came already would be paid again."
+)
 CLOCK_SKEW = timedelta(minutes=10)  # between the database's clock and Icypeas'
 
 
@@ -346,6 +353,11 @@ def _form_batch(job: EnrichmentJob) -> Batch | None:
         )
         if locked.is_sampling:
             leads = leads.filter(in_sample=True)
+        cursor = None
+        if operation.is_search:
+            cursor = _next_page(locked, leads)
+            if cursor is None:
+                return None
         size = _batch_size(locked, operation)
         ids = list(leads.order_by("position").values_list("question_id", flat=True)[:size])
         if not ids:
@@ -361,6 +373,7 @@ def _form_batch(job: EnrichmentJob) -> Batch | None:
             mode=Mode.DIRECT if operation.direct_rows else job.mode,
             size=len(ids),
             price=locked.price,
+            cursor=cursor,
             name=f"{operation.name} job {job.id} batch {number} {token}",
             fence=1,
             claims=1,
@@ -384,6 +397,35 @@ def _form_batch(job: EnrichmentJob) -> Batch | None:
             batch_size=1_000,
         )
     return batch
+
+
+def _next_page(job: EnrichmentJob, rows: QuerySet[EnrichmentRow]) -> dict[str, str] | None:
+    """Where the next page of a search begins; None while the page before is under way, and at the end of the listing:
+    then the places that are left are never asked."""
+    batches = list(Batch.objects.filter(job=job).order_by("number"))
+    if any(batch.state in (BatchState.READY, *UNSETTLED_BATCHES) for batch in batches):
+        return None
+    fetched = [batch for batch in batches if "next" in (batch.cursor or {})]
+    last = fetched[-1] if fetched else None
+    token = str(last.cursor["next"]) if last and last.cursor else ""
+    if last and not token:
+        _leave_unasked(job, rows, NO_MORE_LEADS, NO_MORE_LEADS_TEXT)
+        return None
+    if any(
+        batch.state in (BatchState.UNCERTAIN, BatchState.REFUSED)
+        for batch in batches
+        if last is None or batch.number > last.number
+    ):
+        _leave_unasked(job, rows, LISTING_BROKE, LISTING_BROKE_TEXT)
+        return None
+    return {"token": token}
+
+
+def _leave_unasked(job: EnrichmentJob, rows: QuerySet[EnrichmentRow], code: str, text: str) -> None:
+    count = move_rows(job.id, rows, RowState.SKIPPED, reason_code=code, reason=text)
+    if count:
+        reservations.trim(job, note=code)
+        tell(job.id, f"{count:,} places stay empty: {text}", icon="list-end")
 
 
 def _batch_size(job: EnrichmentJob, operation: Operation) -> int:

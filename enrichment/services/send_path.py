@@ -11,11 +11,11 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
@@ -30,8 +30,10 @@ from enrichment.providers.base import (
     Balance,
     BulkRequest,
     FilePage,
+    FindRequest,
     ItemPage,
     KeyRejectedError,
+    LeadPage,
     NotSentError,
     OutOfCreditsError,
     Provider,
@@ -235,6 +237,8 @@ def send(batch: Batch) -> None:
         else:
             if isinstance(receipt, str):
                 _sent(batch, receipt)
+            elif isinstance(receipt, LeadPage):
+                _fetched(batch, receipt)
             else:
                 _answered(batch, receipt)
 
@@ -267,11 +271,15 @@ def _intent(batch: Batch, items: list[BatchItem]) -> Callable[[gate.Permit], Non
 
 def _submit(
     provider: Provider, job: EnrichmentJob, batch: Batch, items: list[BatchItem]
-) -> str | Sequence[ProviderItem]:
+) -> str | LeadPage | Sequence[ProviderItem]:
     """Send the batch: the id to read its progress by, or the answers where the call brings them."""
     if batch.mode == Mode.SINGLE:
         (item,) = items
         return provider.submit_single(SingleRequest(job.operation, item.question.inputs, item.external_id))
+    if operations.get(job.operation).is_search:
+        token = (batch.cursor or {}).get("token", "")
+        ids = [item.external_id for item in items]
+        return provider.find(FindRequest(job.operation, job.query, ids, token))
     request = BulkRequest(
         operation=job.operation,
         name=batch.name,
@@ -310,6 +318,23 @@ def _answered(batch: Batch, items: Sequence[ProviderItem]) -> None:
         if unsettled(batch):
             leave_uncertain(batch, code=NO_ANSWER, text=NO_ANSWER_TEXT)
         close(batch)
+
+
+def _fetched(batch: Batch, page: LeadPage) -> None:
+    """A page of leads fills the first places of the batch; the others wait for the next page, if there is one."""
+    with transaction.atomic():
+        record_items(batch, page.items)
+        job = lock_job(batch.job_id)
+        left = BatchItem.objects.filter(batch=batch, is_settled=False)
+        return_rows(job, _rows_of(batch).filter(state=RowState.IN_FLIGHT))
+        Question.objects.filter(busy_batch=batch).update(busy_batch=None)
+        left.delete()
+        reservations.trim(job, batch=batch.id)
+        Batch.objects.filter(id=batch.id, fence=batch.fence).update(
+            size=len(page.items), cursor={**(batch.cursor or {}), "next": page.token}, sent_at=db_now()
+        )
+        close(batch)
+        EnrichmentJob.objects.filter(id=job.id).update(heard_at=db_now())
 
 
 def _doubt(batch: Batch, message: str) -> None:
@@ -503,6 +528,21 @@ def _judged(provider: Provider, page: ItemPage, items: QuerySet[BatchItem]) -> I
             found = provider.judge(found, operation=question.operation, inputs=question.inputs)
         judged.append(found)
     return replace(page, items=judged)
+
+
+def count_leads(key: KeyRecord, operation_name: str, query: Mapping[str, Any], *, person: str) -> int:
+    """How many leads a query has; free."""
+    operation = operations.get(operation_name)
+    errand = gate.Errand(
+        key_id=key.id,
+        environment=key.environment,
+        scope=operation.scope(Mode.BULK),
+        route=operation.count_route,
+        interval_s=interval_s(ROUTES[operation.count_route]) / settings.ICYPEAS_RATE_FACTOR,
+        person=person,
+        operation=operation.name,
+    )
+    return _call(errand, lambda provider: provider.count(operation.name, query))
 
 
 def read_balance(key: KeyRecord, *, person: str = "", is_probe: bool = False) -> Balance:

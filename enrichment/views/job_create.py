@@ -68,7 +68,8 @@ def _steps(current: int, **urls: str) -> list[dict[str, str]]:
 def job_new(request: HttpRequest) -> HttpResponse:
     """What should be done?"""
     context = {
-        "offers": [(operation, _price(operation)) for operation in operations.OPERATIONS.values()],
+        "offers": [(operation, _price(operation)) for operation in operations.ASKED.values()],
+        "searches": [(operation, _price(operation)) for operation in operations.SEARCHES.values()],
         "steps": _steps(0),
         "drafts": job_list_page.lines(selectors.drafts_of(_person(request))),
     }
@@ -80,7 +81,7 @@ def job_new(request: HttpRequest) -> HttpResponse:
 @require_right(Right.SPEND)
 def job_upload(request: HttpRequest, operation: str) -> HttpResponseBase:
     """Which list? A file or pasted rows become a draft."""
-    if operation not in operations.OPERATIONS:
+    if operation not in operations.ASKED:
         raise Http404
     try:
         return _take_upload(request, operation)

@@ -29,6 +29,7 @@ from enrichment.choices import JobState, PauseReason, RowState
 from enrichment.job_page import Address
 from enrichment.job_page_forms import CancelForm
 from enrichment.models import EnrichmentJob
+from enrichment.operations.leads import words_of
 from enrichment.services import exporting, submission
 from enrichment.views.post_only import post_only
 from people.audit import Actor
@@ -93,6 +94,8 @@ def _figures(request: HttpRequest, job: EnrichmentJob) -> dict[str, Any]:
         "who_sees_rows": who_can(Right.VIEW_ALL_ROWS),
         "cancel_form": CancelForm(),
         "resume": job_page.resume_of(job),
+        "search_words": words_of(operation.filters, job.query),
+        "continued_by": selectors.visible_to(person).filter(continues=job).exclude(state=JobState.CANCELLED),
     }
     if job.is_finished:
         figures["outcome"] = job_page.outcome(progress, address)

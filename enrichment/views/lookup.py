@@ -32,7 +32,7 @@ def _person(request: HttpRequest) -> User:
 
 
 def _operation_or_404(name: str) -> Operation:
-    if name not in operations.OPERATIONS:
+    if name not in operations.ASKED:
         raise Http404
     return operations.get(name)
 
@@ -55,7 +55,7 @@ def _earlier(request: HttpRequest, name: str) -> EnrichmentJob | None:
 @require_right(Right.VIEW_JOBS)
 def lookup(request: HttpRequest) -> HttpResponse:
     """To the form of the first operation."""
-    return redirect(_url(next(iter(operations.OPERATIONS))))
+    return redirect(_url(next(iter(operations.ASKED))))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -129,7 +129,7 @@ def _page(
     shown = _earlier(request, "job")
     if shown and shown.operation != operation.name:
         shown = None
-    urls = {name: _url(name) for name in operations.OPERATIONS}
+    urls = {name: _url(name) for name in operations.ASKED}
     context = {
         **_form_context(request, operation, form),
         **(_answer_context(request, shown) if shown else {}),

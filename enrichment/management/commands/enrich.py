@@ -49,10 +49,10 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         fields = "; ".join(
             f"{operation.name}: {', '.join(field.name for field in operation.fields)}"
-            for operation in operations.OPERATIONS.values()
+            for operation in operations.ASKED.values()
         )
         parser.add_argument("file", metavar="IN.csv")
-        parser.add_argument("--operation", required=True, help=", ".join(operations.OPERATIONS))
+        parser.add_argument("--operation", required=True, help=", ".join(operations.ASKED))
         parser.add_argument("--key", required=True, help="name of the key record that pays")
         parser.add_argument(
             "--map",
@@ -115,9 +115,9 @@ def _paths(options: dict[str, Any]) -> tuple[Path, Path]:
         raise CommandError("--out is the input itself; choose another name.", returncode=WRONG_USE)
     if not out.resolve().parent.is_dir():
         raise CommandError(f"There is no folder {out.parent}.", returncode=WRONG_USE)
-    if options["operation"] not in operations.OPERATIONS:
+    if options["operation"] not in operations.ASKED:
         raise CommandError(
-            f"There is no operation {options['operation']!r}. Operations: {', '.join(operations.OPERATIONS)}.",
+            f"There is no operation {options['operation']!r}. Operations: {', '.join(operations.ASKED)}.",
             returncode=WRONG_USE,
         )
     return source, out

@@ -270,7 +270,7 @@ def _make_keys(people: dict[str, User]) -> dict[str, KeyRecord]:
 
     both = [f"{SEARCH}:bulk", f"{VERIFY}:bulk"]
     single = [f"{SEARCH}:single", f"{VERIFY}:single"]
-    names = [name for name in operations.OPERATIONS if name not in (SEARCH, VERIFY)]
+    names = [name for name in operations.ASKED if name not in (SEARCH, VERIFY)]
     others = ["leads:search", *(f"{name}:{mode}" for name in names for mode in ("bulk", "single"))]
     specs = [
         spec("sandbox", "training", "revops", owner=ana, deputy=mira, team=ana.team, purpose="Training and demos, no money", scopes=[*both, *single, *others], rotate_by=today + timedelta(days=75)),

@@ -106,13 +106,14 @@ def _page_address(raw: Mapping[str, Any]) -> str:
     urls = raw.get("urls")
     first = urls[0] if isinstance(urls, list) and urls else None
     for candidate in (raw.get("result"), raw.get("results"), raw.get("url"), first):
-        found = _url(object_of(candidate).get("url") if isinstance(candidate, dict) else candidate)
+        found = url(object_of(candidate).get("url") if isinstance(candidate, dict) else candidate)
         if found:
             return found
     return ""
 
 
-def _url(value: Any) -> str:
+def url(value: Any) -> str:
+    """An http or https address of a page, else empty."""
     text = text_of(value)
     return text if _PAGE.fullmatch(text) and len(text) <= _MAX_URL else ""
 
@@ -125,14 +126,15 @@ def _what_it_says(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     return object_of(raw.get("result")) or object_of(raw.get("results"))
 
 
-def _text(value: Any) -> str:
+def short_text(value: Any) -> str:
+    """A text on one line, cut where no person would read on."""
     return one_line(text_of(value))[:_MAX_TEXT]
 
 
-def _number(value: Any) -> str:
+def number(value: Any) -> str:
     """A count that is known: −1 and 0 stand for unknown."""
-    number = decimal_of(value)
-    return f"{number:.0f}" if number is not None and number > 0 else ""
+    count = decimal_of(value)
+    return f"{count:.0f}" if count is not None and count > 0 else ""
 
 
 def _objects(value: Any) -> list[Mapping[str, Any]]:
@@ -147,12 +149,12 @@ def _listed(values: Iterable[str]) -> str:
 def _words(value: Any) -> str:
     """A list of `{value}` or of texts as one text."""
     elements = value[:_MAX_LISTED] if isinstance(value, list) else []
-    return _listed(_text(object_of(e).get("value") if isinstance(e, dict) else e) for e in elements)
+    return _listed(short_text(object_of(e).get("value") if isinstance(e, dict) else e) for e in elements)
 
 
 def _known(value: Any) -> str:
     """A text of an address; its code for "unknown" is none."""
-    text = _text(value)
+    text = short_text(value)
     return "" if text.upper() in ("UNK", "UNKNOWN") else text
 
 
@@ -160,7 +162,8 @@ def _country(address: Mapping[str, Any]) -> str:
     return _known(address.get("addressCountry")) or _known(address.get("addressCountryCode"))
 
 
-def _website_domain(website: str) -> str:
+def website_domain(website: str) -> str:
+    """The host of a website without `www.`."""
     host = re.sub(r"^[a-z]+://", "", website.lower()).split("/")[0].split("?")[0].rpartition("@")[2]
     return host.partition(":")[0].removeprefix("www.")
 
@@ -173,11 +176,12 @@ def _amount(value: Any) -> str:
         return ""
     amount = amount.quantize(Decimal(1)) if amount == amount.to_integral_value() else amount.normalize()
     unit = text_of(money.get("unit"), most=MAX_WORD).upper()
-    words = (f"{amount:f}", _MONEY_UNITS.get(unit, ""), _text(money.get("currency"))[:8])
+    words = (f"{amount:f}", _MONEY_UNITS.get(unit, ""), short_text(money.get("currency"))[:8])
     return " ".join(word for word in words if word)
 
 
-def _revenue(page: Mapping[str, Any]) -> str:
+def revenue(page: Mapping[str, Any]) -> str:
+    """The revenue that a page names, or the span that is estimated."""
     exact = _amount(page.get("revenue"))
     span = object_of(page.get("estimatedRevenuRange") or page.get("estimatedRevenueRange"))
     bounds = [_amount(span.get(key)) for key in ("estimatedMinRevenue", "estimatedMaxRevenue")]
@@ -196,7 +200,7 @@ def _growth(page: Mapping[str, Any]) -> str:
 def read_profile(raw: Mapping[str, Any]) -> dict[str, Any]:
     """What the page of a person says, by result column."""
     page = _what_it_says(raw)
-    first, last = _text(page.get("firstname")), _text(page.get("lastname"))
+    first, last = short_text(page.get("firstname")), short_text(page.get("lastname"))
     job: Mapping[str, Any] = next(iter(_objects(page.get("worksFor"))), {})
     address = object_of(page.get("address"))
     contact = object_of(page.get("ContactInfo") or page.get("contactInfo"))
@@ -205,17 +209,17 @@ def read_profile(raw: Mapping[str, Any]) -> dict[str, Any]:
         "full_name": " ".join(part for part in (first, last) if part),
         "first_name": first,
         "last_name": last,
-        "headline": _text(page.get("headline")),
-        "job_title": _text(job.get("jobTitle")),
-        "company": _text(job.get("name")),
-        "since": _text(job.get("startDate"))[:10],
+        "headline": short_text(page.get("headline")),
+        "job_title": short_text(job.get("jobTitle")),
+        "company": short_text(job.get("name")),
+        "since": short_text(job.get("startDate"))[:10],
         "location": _listed(places),
         "country": _country(address),
-        "connections": _number(page.get("numOfConnections")),
+        "connections": number(page.get("numOfConnections")),
         "skills": _words(page.get("skills")),
         "languages": _words(page.get("languages")),
         "email": address_of(page.get("linkedinEmail")) or address_of(contact.get("linkedinEmail")),
-        "profile_url": _url(page.get("url")),
+        "profile_url": url(page.get("url")),
     }
 
 
@@ -223,22 +227,22 @@ def read_company(raw: Mapping[str, Any]) -> dict[str, Any]:
     """What the page of a company says, by result column."""
     page = _what_it_says(raw)
     address = object_of(page.get("address"))
-    website = _text(page.get("website"))
+    website = short_text(page.get("website"))
     return {
-        "name": _text(page.get("name")),
+        "name": short_text(page.get("name")),
         "website": website,
-        "domain": _website_domain(website),
-        "industry": _text(page.get("industry")),
-        "type": _text(page.get("type")),
-        "employees": _number(page.get("numberOfEmployees")),
+        "domain": website_domain(website),
+        "industry": short_text(page.get("industry")),
+        "type": short_text(page.get("type")),
+        "employees": number(page.get("numberOfEmployees")),
         "growth": _growth(page),
-        "revenue": _revenue(page),
-        "founded": _number(page.get("foundedYear")),
+        "revenue": revenue(page),
+        "founded": number(page.get("foundedYear")),
         "city": _known(address.get("addressLocality")),
         "country": _country(address),
         "specialties": _words(page.get("specialties")),
-        "description": _text(page.get("description")),
-        "company_url": _url(page.get("url")),
+        "description": short_text(page.get("description")),
+        "company_url": url(page.get("url")),
     }
 
 

@@ -11,14 +11,17 @@ from enrichment.providers.base import (
     Balance,
     BulkRequest,
     FilePage,
+    FindRequest,
     ItemPage,
+    LeadPage,
     NotFoundError,
     ProviderItem,
     ReadFailedError,
+    RefusedError,
     SingleRequest,
     UncertainOutcomeError,
 )
-from enrichment.providers.icypeas import direct, payloads
+from enrichment.providers.icypeas import direct, leads, payloads
 from enrichment.providers.icypeas.client import IcypeasClient
 from enrichment.providers.icypeas.routes import ROUTES
 
@@ -105,6 +108,41 @@ class IcypeasProvider:
         )
         return [item for item in items if item is not None]
 
+    def find(self, request: FindRequest) -> LeadPage:
+        """One page of leads. A token that has grown old, refused in words or with 400, is `BadInputError`."""
+        search = _search(request.operation)
+        size = len(request.external_ids)
+        if not 1 <= size <= leads.MAX_SIZE:
+            raise BadInputError(f"{search.route}: a page has 1 to {leads.MAX_SIZE} leads.", status=None)
+        pagination: dict[str, Any] = {"size": size}
+        if request.token:
+            pagination["token"] = request.token
+        body = {"query": dict(request.query), "pagination": pagination}
+        expired: BadInputError | None = None
+        try:
+            answer = self._client.call(ROUTES[search.route], json=body)
+        except RefusedError as error:
+            if not request.token or error.status != 400:
+                raise
+            expired = BadInputError(error.message, status=400, fields=("pagination.token",))
+        if expired is not None:
+            raise expired
+        elements = answer.get("leads")
+        if not isinstance(elements, list):
+            raise UncertainOutcomeError(
+                f"{search.route}: accepted, but the answer holds no leads.", status=200
+            )
+        return leads.parse_page(answer, elements, request.external_ids, search)
+
+    def count(self, operation: str, query: Mapping[str, Any]) -> int:
+        """How many leads a query has."""
+        route = _search(operation).count_route
+        answer = self._client.call(ROUTES[route], json={"query": dict(query)})
+        total = payloads.decimal_of(answer.get("total"))
+        if total is None or total < 0:
+            raise ReadFailedError(f"{route}: the answer names no total.", status=200)
+        return payloads.count_of(answer.get("total"))
+
     def submit_single(self, request: SingleRequest) -> str:
         """Start one search; its id. A success without an id is `UncertainOutcomeError`: look it up."""
         # An empty text is refused on single routes, where a missing key is not.
@@ -188,6 +226,13 @@ def _parse(element: Any, operation: str | None, asked_email: str = "") -> Provid
     if layout is not None:
         return direct.parse_listed(element, layout.read)
     return payloads.parse_item(element, operation=operation, asked_email=asked_email)
+
+
+def _search(operation: str) -> leads.Search:
+    search = leads.SEARCHES.get(operation)
+    if search is None:
+        raise BadInputError(f"Icypeas has no search named {operation!r}.", status=None)
+    return search
 
 
 def _layout(operation: str) -> tuple[tuple[str, str], ...]:

@@ -1,0 +1,87 @@
+"""Search companies: filters in, companies with website, size, industry and page out."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from .base import CHOICES, GROWTH, RANGE, Filter, Operation, ResultColumn
+from .leads import PLACE_FIELDS, check
+
+FIND_COMPANIES = Operation(
+    name="find-companies",
+    label="Search companies",
+    noun="lead",
+    sentence="Search companies by place, size, industry and more. Counting is free; each company that you fetch costs.",
+    icon="factory",
+    fields=PLACE_FIELDS,
+    check=check,
+    needs=(("search",), ("place",)),
+    price=Decimal("0.02"),
+    price_source="Icypeas' API documentation, looked up in November 2026: per lead fetched, counting is free",
+    charged_when_empty=False,
+    single_route="find-companies",
+    bulk_route="find-companies",
+    direct_rows=100,
+    scope_name="leads:search",
+    count_route="find-companies-count",
+    filters=(
+        Filter(
+            "location",
+            "Place",
+            hint="Two-letter codes of countries find the most, such as FR, DE; cities by name.",
+            can_exclude=True,
+        ),
+        Filter("headcount", "Employees", kind=RANGE),
+        Filter(
+            "industry",
+            "Industry",
+            hint="The exact names of the directory, such as Software Development; free text belongs to the keyword.",
+            can_exclude=True,
+        ),
+        Filter("keyword", "Keyword", hint="Anywhere on the page of the company.", can_exclude=True),
+        Filter(
+            "type",
+            "Type",
+            kind=CHOICES,
+            choices=(
+                "Privately Held",
+                "Public Company",
+                "Partnership",
+                "Sole Proprietorship",
+                "Self-Employed",
+                "Nonprofit",
+                "Educational Institution",
+                "Government Agency",
+            ),
+        ),
+        Filter("name", "Name", is_more=True, can_exclude=True),
+        Filter("domain", "Domain", is_more=True, can_exclude=True),
+        Filter("revenue", "Revenue", kind=RANGE, is_more=True, hint="In full, such as 5000000."),
+        Filter("headcountGrowth", "Growth of staff in six months, percent", kind=GROWTH, is_more=True),
+        Filter(
+            "companyId",
+            "Company by its page",
+            hint="Domain, number, page address or its last part.",
+            is_more=True,
+            can_exclude=True,
+        ),
+        Filter("lid", "Last part of the page's address", is_more=True),
+        Filter("urn", "Number of the page", is_more=True),
+    ),
+    result_columns=(
+        ResultColumn("company", "Company"),
+        ResultColumn("website", "Website"),
+        ResultColumn("domain", "Domain"),
+        ResultColumn("industry", "Industry"),
+        ResultColumn("employees", "Employees"),
+        ResultColumn("revenue", "Estimated revenue"),
+        ResultColumn("location", "Place"),
+        ResultColumn("description", "Description"),
+        ResultColumn("company_url", "Company page"),
+    ),
+    good_verdicts=("found",),
+    found_label="Fetched",
+    answer_column="company",
+    answer_noun="lead",
+    first_hit_rate=Decimal(1),
+)

@@ -1,0 +1,90 @@
+"""Search people: filters in, people with job, company and profile page out. The list has no e-mail addresses."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from .base import RANGE, Filter, Operation, ResultColumn
+from .leads import PLACE_FIELDS, check
+
+_COUNTRIES = "Two-letter codes of countries find the most, such as FR, DE; cities by name."
+
+FIND_PEOPLE = Operation(
+    name="find-people",
+    label="Search people",
+    noun="lead",
+    sentence="Search people by job title, place, company and more. Counting is free; each lead that you fetch costs.",
+    icon="users",
+    fields=PLACE_FIELDS,
+    check=check,
+    needs=(("search",), ("place",)),
+    price=Decimal("0.02"),
+    price_source="Icypeas' API documentation, looked up in November 2026: per lead fetched, counting is free",
+    charged_when_empty=False,
+    single_route="find-people",
+    bulk_route="find-people",
+    direct_rows=100,
+    scope_name="leads:search",
+    count_route="find-people-count",
+    filters=(
+        Filter("currentJobTitle", "Job title", hint="Several are parted by commas.", can_exclude=True),
+        Filter("profileLocation", "Lives in", hint=_COUNTRIES, can_exclude=True),
+        Filter("currentCompanyName", "Company", can_exclude=True),
+        Filter("currentCompanyWebsite", "Company's website", hint="Domains, such as loxwell.example."),
+        Filter("currentCompany.headcount", "Employees of the company", kind=RANGE),
+        Filter(
+            "currentCompany.industry",
+            "Industry of the company",
+            hint="The exact names of the directory, such as Software Development; free text belongs to the keyword.",
+            can_exclude=True,
+        ),
+        Filter("keyword", "Keyword", hint="Anywhere on the page of the person.", can_exclude=True),
+        Filter("skills", "Skills", is_more=True, can_exclude=True),
+        Filter("languages", "Languages", is_more=True),
+        Filter("firstname", "First name", is_more=True),
+        Filter("lastname", "Last name", is_more=True),
+        Filter(
+            "location",
+            "Lives or works in",
+            hint="Also where the company sits.",
+            is_more=True,
+            can_exclude=True,
+        ),
+        Filter("school", "School", is_more=True),
+        Filter("pastJobTitle", "Earlier job title", is_more=True),
+        Filter("pastCompanyName", "Earlier company", is_more=True, can_exclude=True),
+        Filter("pastCompanyWebsite", "Earlier company's website", is_more=True),
+        Filter("currentCompany.keyword", "Keyword of the company", is_more=True, can_exclude=True),
+        Filter(
+            "currentCompanyId",
+            "Company by its page",
+            hint="Domain, number, page address or its last part.",
+            is_more=True,
+            can_exclude=True,
+        ),
+        Filter("pastCompanyId", "Earlier company by its page", is_more=True),
+        Filter("currentCompanyUrn", "Company's number", hint="The numeric id of its page.", is_more=True),
+        Filter("pastCompanyUrn", "Earlier company's number", is_more=True),
+    ),
+    result_columns=(
+        ResultColumn("full_name", "Name"),
+        ResultColumn("first_name", "First name"),
+        ResultColumn("last_name", "Last name"),
+        ResultColumn("headline", "Headline"),
+        ResultColumn("job_title", "Job title"),
+        ResultColumn("since", "There since"),
+        ResultColumn("location", "Place"),
+        ResultColumn("profile_url", "Profile page"),
+        ResultColumn("company", "Company"),
+        ResultColumn("domain", "Company's domain"),
+        ResultColumn("company_url", "Company page"),
+        ResultColumn("industry", "Industry"),
+        ResultColumn("employees", "Employees"),
+        ResultColumn("company_location", "Company's place"),
+    ),
+    good_verdicts=("found",),
+    found_label="Fetched",
+    answer_column="full_name",
+    answer_noun="lead",
+    first_hit_rate=Decimal(1),
+)

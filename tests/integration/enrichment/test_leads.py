@@ -1,0 +1,268 @@
+"""Searches for leads, end to end against a sandbox process: free counts, pages that follow each other, lost pages."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from enrichment.models import Batch, EnrichmentJob, LeadCount
+from enrichment.services import lead_counts, searching, submission
+from keys import ledger
+from keys.models import Call
+from people.audit import Actor
+from people.models import User
+from tests import factories
+from tests.fakes.engine import Engine, exported, paid_credits, paid_inputs
+
+AsPerson = Callable[[User], Client]
+
+SALES = {"currentJobTitle": {"include": ["sales"]}}
+FORM = {"currentJobTitle": "sales", "profileLocation": "FR, DE", "profileLocation_not": "Lyon"}
+QUERY = {
+    "currentJobTitle": {"include": ["sales"]},
+    "profileLocation": {"include": ["FR", "DE"], "exclude": ["Lyon"]},
+}
+
+
+def fetch(engine: Engine, wanted: int, query: dict[str, Any] = SALES, **more: Any) -> EnrichmentJob:
+    engine.credits("500")
+    told = {"operation": "find-people", "purpose": "Outbound", "token": submission.new_token(), **more}
+    return searching.fetch(Actor(engine.person), query=query, wanted=wanted, key=engine.key, **told)
+
+
+def rows_of(job: EnrichmentJob) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(exported(job).decode())))
+
+
+def test_leads_come_page_by_page_each_once(engine: Engine) -> None:
+    job = engine.run(fetch(engine, 250))
+
+    assert (job.state, job.rows_found, job.rows_total) == ("completed", 250, 250)
+    assert engine.sent("/find-people") == 3
+    pages = [row["icypeas_profile_url"] for row in rows_of(job)]
+    assert len(set(pages)) == 250
+    assert paid_credits(engine.sandbox) == ledger.job_sums(job.id).charged == 5
+    assert ledger.job_sums(job.id).open == 0
+    assert set(paid_inputs(engine.sandbox).values()) == {1}
+    assert rows_of(job)[0]["icypeas_domain"].endswith(".example")
+
+
+def test_list_that_ends_early_leaves_places_empty_and_free(engine: Engine) -> None:
+    query = {**SALES, "profileLocation": {"include": ["PL"]}, "currentCompany": {"headcount": {">=": 1000}}}
+    total = engine.sandbox.post("/find-people/count", {"query": query})["total"]
+    assert 0 < total < 300
+
+    job = engine.run(fetch(engine, total + 40, query))
+
+    assert (job.state, job.rows_found, job.rows_skipped) == ("completed", total, 40)
+    assert ledger.job_sums(job.id).charged == total * Decimal("0.02")
+    assert {row["icypeas_status"] for row in rows_of(job)[total:]} == {"skipped"}
+    assert "no more leads" in rows_of(job)[-1]["icypeas_reason"]
+
+
+def test_search_without_anybody_ends_at_once(engine: Engine) -> None:
+    job = engine.run(fetch(engine, 50, {"currentJobTitle": {"include": ["no such thing"]}}))
+
+    assert (job.state, job.rows_skipped, engine.sent("/find-people")) == ("completed", 50, 1)
+    assert not engine.sandbox.charges()
+
+
+def test_lost_page_is_uncertain_and_the_rest_is_not_asked(engine: Engine) -> None:
+    job = lose_second_page(engine, fetch(engine, 250))
+
+    assert (job.state, job.rows_found, job.rows_uncertain, job.rows_skipped) == ("completed", 100, 100, 50)
+    assert ledger.job_sums(job.id).open == 2
+    assert max(paid_inputs(engine.sandbox).values()) == 1
+
+
+def test_lost_page_is_fetched_again_within_the_limit_set_before(engine: Engine) -> None:
+    job = lose_second_page(engine, fetch(engine, 250, pay_again_limit=Decimal(2)))
+
+    assert (job.state, job.rows_found, job.paid_again) == ("completed", 250, 2)
+    assert len({row["icypeas_profile_url"] for row in rows_of(job)}) == 250
+
+
+def one_page(engine: Engine, job: EnrichmentJob) -> None:
+    while not Batch.objects.filter(job=job, state="done").exists():
+        engine.step(job)
+
+
+def lose_second_page(engine: Engine, job: EnrichmentJob) -> EnrichmentJob:
+    one_page(engine, job)
+    engine.fault("/find-people", "reset_after_accept", times=1)
+    return engine.run(job)
+
+
+def test_token_that_grew_old_ends_the_fetch_with_what_came(engine: Engine) -> None:
+    job = fetch(engine, 300)
+    one_page(engine, job)
+    engine.sandbox.order("/control/advance", {"seconds": 700})
+
+    job = engine.run(job)
+
+    assert (job.state, job.rows_found, job.rows_failed, job.rows_skipped) == ("completed", 100, 100, 100)
+    assert paid_credits(engine.sandbox) == ledger.job_sums(job.id).charged == 2
+
+
+def test_fifty_presses_make_one_search(engine: Engine) -> None:
+    token = submission.new_token()
+
+    jobs = {fetch(engine, 10, token=token).id for _ in range(50)}
+
+    assert len(jobs) == 1
+
+
+def test_key_without_the_scope_is_refused_and_can_be_mended(engine: Engine) -> None:
+    token = submission.new_token()
+    poor = factories.make_key(account=engine.account, scopes=["email-search:bulk"])
+    engine.credits("500")
+
+    with pytest.raises(submission.SubmissionError, match="leads:search"):
+        searching.fetch(
+            Actor(engine.person),
+            operation="find-people",
+            query=SALES,
+            wanted=5,
+            key=poor,
+            purpose="x",
+            token=token,
+        )
+
+    assert engine.run(fetch(engine, 5, token=token)).rows_found == 5
+    assert engine.sent("/find-people") == 1
+
+
+# The page
+
+
+def test_count_is_free_shared_and_by_a_worker(engine: Engine, as_person: AsPerson) -> None:
+    person = as_person(engine.person)
+    asked = {**FORM, "key": engine.key.id, "wanted": "150"}
+
+    page = person.post("/leads/find-people/count/", asked, headers={"HX-Request": "true"})
+    assert "Counting" in page.content.decode()
+    assert "at most 3 credits" in page.content.decode()
+    assert page["HX-Replace-Url"] == (
+        "/leads/find-people/?currentJobTitle=sales&profileLocation=FR%2C+DE&profileLocation_not=Lyon"
+    )
+    (count,) = LeadCount.objects.all()
+    assert count.query == QUERY
+
+    lead_counts.answer(count.id)
+
+    counted = person.get(f"/leads/find-people/count/{count.id}/?v=old", headers={"HX-Request": "true"})
+    total = engine.sandbox.post("/find-people/count", {"query": QUERY})["total"]
+    assert f"{total:,}" in counted.content.decode()
+    again = person.post("/leads/find-people/count/", asked, headers={"HX-Request": "true"})
+    assert f"{total:,}" in again.content.decode()
+    assert engine.sent("/find-people/count") == 2  # one was this test's own
+    assert not engine.sandbox.charges()
+    assert Call.objects.filter(route="find-people-count").count() == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"currentCompany_headcount_from": "50", "currentCompany_headcount_to": "10"}, "holds nothing"),
+        ({"currentCompany_headcount_from": "many"}, "whole number"),
+        ({"skills": ",".join(f"skill {n}" for n in range(201))}, "201 values"),
+        ({}, "at least one filter"),
+        ({"currentJobTitle": "cfo", "wanted": "0"}, "greater than or equal to 1"),
+        ({"currentJobTitle": "cfo", "wanted": "10001"}, "10,000"),
+        ({"currentJobTitle": "cfo", "key": "999"}, "Select a valid choice"),
+    ],
+)
+def test_mistakes_are_shown_at_their_field_and_nothing_is_called(
+    engine: Engine, as_person: AsPerson, told: dict[str, str], message: str
+) -> None:
+    form = {"token": "t", "wanted": "10", "key": str(engine.key.id), "purpose": "x", **told}
+
+    page = as_person(engine.person).post("/leads/find-people/", form)
+
+    assert page.status_code == 422
+    assert message in page.content.decode()
+    assert engine.sandbox.state()["requests"] == {}
+    assert not EnrichmentJob.objects.exists()
+
+
+def test_search_from_the_page_becomes_a_job_that_names_its_filters(
+    engine: Engine, as_person: AsPerson
+) -> None:
+    engine.credits("500")
+    person = as_person(engine.person)
+    form = {
+        **FORM,
+        "token": submission.new_token(),
+        "wanted": "20",
+        "key": engine.key.id,
+        "purpose": "Outbound",
+    }
+
+    sent = person.post("/leads/find-people/", form)
+
+    job = EnrichmentJob.objects.get()
+    assert (sent.status_code, sent["Location"]) == (303, f"/jobs/{job.id}/")
+    assert job.query == QUERY
+    engine.run(job)
+    page = person.get(f"/jobs/{job.id}/").content.decode()
+    assert "FR, DE; not Lyon" in page
+    assert "Correct or send again" not in page
+    # The same search again names what was fetched, and its form is filled from the address.
+    count = LeadCount.objects.create(
+        operation="find-people",
+        query=QUERY,
+        digest="x",
+        key=engine.key,
+        asked_by=engine.person,
+        asked_at=job.started_at,
+    )
+    lead_counts.answer(count.id)
+    assert (
+        f"Job #{job.id} fetched 20"
+        in person.get(
+            f"/leads/find-people/count/{count.id}/", headers={"HX-Request": "true"}
+        ).content.decode()
+    )
+    listed = person.get("/leads/find-people/?currentJobTitle=sales&profileLocation_not=Lyon").content.decode()
+    assert 'value="sales"' in listed
+    assert f"#{job.id}</a>" in listed
+
+
+def test_companies_have_types_ranges_and_growth(engine: Engine, as_person: AsPerson) -> None:
+    engine.credits("500")
+    form = {
+        "location": "FR",
+        "headcount_from": "20",
+        "type": ["Privately Held", "Public Company"],
+        "headcountGrowth_from": "-5",
+        "token": submission.new_token(),
+        "wanted": "5",
+        "key": engine.key.id,
+        "purpose": "Outbound",
+    }
+
+    as_person(engine.person).post("/leads/find-companies/", form)
+
+    job = engine.run(EnrichmentJob.objects.get())
+    assert job.query == {
+        "location": {"include": ["FR"]},
+        "headcount": {">=": 20},
+        "type": {"include": ["Privately Held", "Public Company"]},
+        "headcountGrowth": {"timespan": "6months", "min": -5},
+    }
+    assert job.rows_found == 5
+    assert all(int(row["icypeas_employees"]) >= 20 for row in rows_of(job))
+
+
+def test_viewer_sees_the_page_and_may_not_count_or_fetch(engine: Engine, as_person: AsPerson) -> None:
+    viewer = as_person(factories.make_user(role="viewer"))
+
+    assert "can fetch leads" in viewer.get("/leads/find-people/").content.decode()
+    assert viewer.post("/leads/find-people/count/", FORM).status_code == 403
+    assert viewer.post("/leads/find-people/", FORM).status_code == 403
