@@ -63,8 +63,8 @@ class Disturbance:
     seconds: float = 0.0
 
 
-def start_job(rows: int) -> EnrichmentJob:
-    """A started list of `rows` distinct people, by the same commands and services as anybody's."""
+def make_draft(rows: int) -> EnrichmentJob:
+    """A checked list of `rows` distinct people in a new installation, by the same commands and services as anybody's."""
     quiet = io.StringIO()
     call_command("migrate", verbosity=0)
     person = {"email": "chaos@desk.example", "name": "Chaos Test", "role": "operator"}
@@ -73,21 +73,47 @@ def start_job(rows: int) -> EnrichmentJob:
     for command, values in (("person", person), ("key", key)):
         options = [word for name, value in values.items() for word in (f"--{name}", value)]
         call_command(command, "create", *options, stdout=quiet)
-    actor = Actor(User.objects.get())
-    lines = "".join(f"Ann{n},Lee{n},firm{n}.example\r\n" for n in range(rows))
+    return _draft(rows, "Ann")
+
+
+def _draft(rows: int, first_name: str) -> EnrichmentJob:
+    lines = "".join(f"{first_name}{n},Lee{n},firm{n}.example\r\n" for n in range(rows))
     job = submission.draft_from_upload(
-        actor,
+        Actor(User.objects.get()),
         operation="email-search",
         stream=io.BytesIO(f"First name,Last name,Website\r\n{lines}".encode()),
-        file_name="chaos.csv",
+        file_name=f"{first_name}.csv",
     )
     while not job.is_checked:  # a long list is checked in slices, by a worker or by us
         uploads.check_rows(job.id)
         job.refresh_from_db()
+    return job
+
+
+def start(job: EnrichmentJob) -> EnrichmentJob:
+    """Start a draft as its person."""
     order = submission.StartOrder(
         key=KeyRecord.objects.get(), purpose="crash test", freshness_days=90, token=job.start_token
     )
-    return submission.start_job(actor, job.id, order)
+    return submission.start_job(Actor(User.objects.get()), job.id, order)
+
+
+def start_small(rows: int) -> EnrichmentJob:
+    """Another list, of other people."""
+    return start(_draft(rows, "Bea"))
+
+
+def look_up() -> EnrichmentJob:
+    """One person's look-up."""
+    return submission.look_up(
+        Actor(User.objects.get()),
+        operation="email-search",
+        told={"first_name": "Cleo", "last_name": "Day", "domain": "sbx-found.example"},
+        key=KeyRecord.objects.get(),
+        purpose="bench",
+        freshness_days=0,
+        token=submission.new_token(),
+    )
 
 
 def disturb(scene: Scene, job: EnrichmentJob, plan: Plan, show: Callable[[int], object]) -> Disturbance:

@@ -70,6 +70,10 @@ class Scene:
         for name in (SANDBOX, SCHEDULER, WEB, *(f"{WORKER}-{n}" for n in range(self.workers))):
             self._spawn(name)
 
+    def start_sandbox(self) -> None:
+        """The sandbox alone, for whoever calls it from here."""
+        self._spawn(SANDBOX)
+
     def stop(self) -> None:
         """End every process and what it started; nobody may say goodbye, nobody stays behind."""
         for _until, pid in self._frozen:

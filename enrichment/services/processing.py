@@ -39,6 +39,7 @@ from enrichment.providers.base import (
     RateLimitedError,
     UnpaidError,
 )
+from enrichment.providers.icypeas.routes import ROUTES, interval_s
 from enrichment.services import answers, decisions, reservations, send_path
 from enrichment.services.transitions import lock_job, move_rows, pause, tell
 from keys import gate, limiter
@@ -638,8 +639,22 @@ def _settle(batch: Batch) -> None:
 # --- collecting -------------------------------------------------------------------------------------------------------------
 
 
+def _person_is_next(job: EnrichmentJob) -> bool:
+    """Whether somebody's look-up needs the account's next slot for reading: it would come before the one after."""
+    assert job.key is not None
+    slot = timedelta(seconds=interval_s(ROUTES[send_path.ITEMS]) / settings.ICYPEAS_RATE_FACTOR)
+    return Batch.objects.filter(
+        account_id=job.key.account_id,
+        mode=Mode.SINGLE,
+        state__in=(BatchState.SENT, BatchState.DOUBT),
+        next_at__lte=db_now() + slot,
+    ).exists()
+
+
 def _collect_next(job: EnrichmentJob) -> bool:
-    """Fetch one page of answers of a finished bulk."""
+    """Fetch one page of answers of a finished bulk, unless somebody's look-up comes first."""
+    if _person_is_next(job):
+        return False
     due = Batch.objects.filter(job=job, state=BatchState.COLLECTING, next_at__lte=db_now()).order_by("number")
     for batch_id in due.values_list("id", flat=True)[:5]:
         batch = _claim(batch_id)

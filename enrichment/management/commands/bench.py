@@ -1,0 +1,253 @@
+"""Benchmarks on a scratch installation: how near a list comes to the time that the read rate sets, and whether the limiter
+ever lets too many calls out. Figures belong to the machine; ratios travel."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import os
+import random
+import secrets
+import sys
+import time
+from argparse import ArgumentParser
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import django
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from rich.console import Console
+
+from enrichment.chaos import lane
+from enrichment.chaos.scene import Scene
+from enrichment.chaos.scratch import INSIDE, free_port, run_inside, write_account
+from enrichment.management.commands.chaos import as_table
+from enrichment.models import EnrichmentJob
+from enrichment.providers.icypeas.routes import ROUTES, interval_s
+from enrichment.services import send_path
+from keys import limiter
+from keys.models import Call, KeyRecord, Worker
+
+PAGE: Final = 100
+WITHIN: Final = 1.10
+LOOK_UP_SLOTS: Final = 3
+LOOK_S: Final = 0.02
+MIDDLE: Final = 0.4
+SMALL_ROWS: Final = 10
+
+
+class Command(BaseCommand):
+    help = "Measure against the sandbox. Exit status 0: the figures are within their bounds."
+    requires_system_checks = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "what",
+            choices=["floor", "limiter"],
+            help="floor: one long list, with a look-up and a short list in its middle; "
+            "limiter: calls of several processes against the sandbox's sliding window",
+        )
+        parser.add_argument("--rows", type=int, default=20_000, help="of the list (default: %(default)s)")
+        parser.add_argument(
+            "--batch-rows", type=int, default=500, help="rows in one paid call (default: %(default)s)"
+        )
+        parser.add_argument(
+            "--calls", type=int, default=10_000, help="of the limiter's run (default: %(default)s)"
+        )
+        parser.add_argument(
+            "--processes", type=int, default=8, help="that call at once (default: %(default)s)"
+        )
+        parser.add_argument(
+            "--workers", type=int, default=2, help="with two children each (default: %(default)s)"
+        )
+        parser.add_argument(
+            "--speed",
+            type=int,
+            default=10,
+            help="how much the documented limits and all clocks are compressed (default: %(default)s)",
+        )
+        parser.add_argument("--timeout", type=float, default=900.0, metavar="S")
+        parser.add_argument("--database-url", default="", help="a PostgreSQL server; else SQLite")
+        parser.add_argument(
+            "--broker-url", default="", help="a Redis database of its own, emptied first; else embedded"
+        )
+        parser.add_argument(
+            "--json", action="store_true", help="print the figures as JSON on standard output"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not 1 <= options["speed"] <= 10:
+            raise CommandError("--speed is 1 to 10: clocks any faster measure this machine.", returncode=2)
+        if INSIDE not in os.environ:
+            run_inside(options)
+            return
+        scene = make_scene(Path(os.environ[INSIDE]), options)
+        figures, is_within = (measure_floor if options["what"] == "floor" else measure_limiter)(
+            scene, options
+        )
+        if options["json"]:
+            print(json.dumps(figures, default=str))  # noqa: T201
+        Console(stderr=True, highlight=False).print(as_table(figures))
+        sys.exit(0 if is_within else 1)
+
+
+def make_scene(folder: Path, options: Mapping[str, Any]) -> Scene:
+    secret = secrets.token_hex(24)
+    write_account(folder, secret)
+    os.environ["ICYPEAS_API_KEY"] = secret  # the limiter's run calls from here, as workers do
+    return Scene(
+        folder=folder,
+        environment={
+            name: value for name, value in os.environ.items() if name not in (INSIDE, "ICYPEAS_API_KEY")
+        },
+        broker_url=settings.CELERY_BROKER_URL,
+        secret=secret,
+        app="config.celery",
+        workers=options["workers"],
+        web_port=free_port(),
+        sandbox_port=urlsplit(settings.ICYPEAS_BASE_URL).port or 0,
+        sandbox_speed=options["speed"],
+        dice=random.Random(0),
+    )
+
+
+# --- floor ----------------------------------------------------------------------------------------------------------------
+
+
+def measure_floor(scene: Scene, options: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """One long list, timed from its start to its end; in its middle a look-up and a list of ten rows."""
+    draft = lane.make_draft(options["rows"])
+    if options["broker_url"]:
+        scene.empty_broker()
+    try:
+        scene.start()
+        scene.wait_for_sandbox()
+        wait_for_workers(options["workers"])
+        job = lane.start(draft)
+        wait_until(job, lambda: final_rows(job) >= MIDDLE * job.rows_total, options["timeout"])
+        look_up = lane.look_up()
+        wait_until(look_up, lambda: look_up.is_finished, 60)
+        before = final_rows(job)
+        small = lane.start_small(SMALL_ROWS)
+        wait_until(small, lambda: small.is_finished, options["timeout"])
+        job.refresh_from_db()
+        meanwhile = final_rows(job) - before
+        wait_until(job, lambda: job.is_finished, options["timeout"])
+        requests = scene.control("GET", "/control/state")["requests"]
+    finally:
+        scene.stop()
+    slot_s = interval_s(ROUTES[send_path.ITEMS]) / settings.ICYPEAS_RATE_FACTOR
+    reads = math.ceil(options["rows"] / PAGE)
+    took, floor = seconds_of(job), reads * slot_s
+    refused = sum(counted["429"] for counted in requests.values())
+    slots = seconds_of(look_up) / slot_s
+    figures = {
+        "database": settings.DATABASES["default"]["ENGINE"].rpartition(".")[2],
+        "broker": urlsplit(settings.CELERY_BROKER_URL).scheme,
+        "rows": options["rows"],
+        "limits compressed": options["speed"],
+        "seconds": round(took, 1),
+        "floor (reads of 100 rows at the configured rate)": round(floor, 1),
+        "times the floor": round(took / floor, 3),
+        "reads of answers / least": f"{total(requests, '/bulk-single-searchs/read')} / {reads + 2}",
+        "lists submitted / least at this size": f"{total(requests, '/bulk-search')} / {math.ceil(options['rows'] / options['batch_rows']) + 1}",
+        "looks at progress / least": f"{total(requests, '/search-files/read')} / 2",
+        "look-up in the middle, read slots": round(slots, 2),
+        "look-up in the middle, seconds": round(seconds_of(look_up), 2),
+        "short list in the middle, seconds": round(seconds_of(small), 1),
+        "rows of the long list meanwhile": meanwhile,
+        "HTTP 429": refused,
+    }
+    is_within = (
+        took <= WITHIN * floor
+        and slots <= LOOK_UP_SLOTS
+        and meanwhile < options["rows"] / 10
+        and not refused
+        and not job.rows_open
+    )
+    return figures, is_within
+
+
+def wait_for_workers(count: int) -> None:
+    until = time.monotonic() + 60
+    while Worker.objects.count() < count:
+        if time.monotonic() > until:
+            raise CommandError("The workers did not start.")
+        time.sleep(0.1)
+
+
+def wait_until(job: EnrichmentJob, is_over: Any, timeout_s: float) -> None:
+    until = time.monotonic() + timeout_s
+    while not is_over():
+        if time.monotonic() > until:
+            raise CommandError(
+                f"{job} did not get there within {timeout_s:.0f} s: {job.state} {job.state_text}"
+            )
+        time.sleep(LOOK_S)
+        job.refresh_from_db()
+
+
+def final_rows(job: EnrichmentJob) -> int:
+    return job.rows_total - job.rows_open
+
+
+def seconds_of(job: EnrichmentJob) -> float:
+    """From the press on Start to the last answer."""
+    assert job.started_at is not None
+    assert job.finished_at is not None
+    return (job.finished_at - job.started_at).total_seconds()
+
+
+def total(requests: Mapping[str, Mapping[str, int]], route: str) -> int:
+    return requests.get(route, {}).get("total", 0)
+
+
+# --- limiter --------------------------------------------------------------------------------------------------------------
+
+
+def measure_limiter(scene: Scene, options: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Free counts through gate and limiter, by as many processes as told, against the sandbox's sliding window."""
+    lane.make_draft(1)
+    share = math.ceil(options["calls"] / options["processes"])
+    started = time.monotonic()
+    try:
+        scene.start_sandbox()
+        scene.wait_for_sandbox()
+        with multiprocessing.get_context("spawn").Pool(options["processes"]) as pool:
+            pool.map(call_often, [share] * options["processes"])
+        requests = scene.control("GET", "/control/state")["requests"]
+    finally:
+        scene.stop()
+    counted = requests.get("/find-people/count", {})
+    figures = {
+        "database": settings.DATABASES["default"]["ENGINE"].rpartition(".")[2],
+        "processes": options["processes"],
+        "limits compressed": options["speed"],
+        "calls": counted.get("total", 0),
+        "seconds": round(time.monotonic() - started, 1),
+        "allowed a second": 10 * options["speed"],
+        "HTTP 429": counted.get("429", 0),
+        "outcomes": {
+            outcome: Call.objects.filter(outcome=outcome).count() for outcome in ("ok", "vendor_429")
+        },
+    }
+    return figures, counted.get("total", 0) >= options["calls"] and not counted.get("429", 0)
+
+
+def call_often(calls: int) -> None:
+    """One process: so many counts, each by the way of every call."""
+    django.setup()
+    key = KeyRecord.objects.select_related("account").get()
+    done = 0
+    while done < calls:
+        try:
+            send_path.count_leads(
+                key, "find-people", {"currentJobTitle": {"include": ["cfo"]}}, person="bench"
+            )
+            done += 1
+        except limiter.BusyError as busy:
+            time.sleep(min(busy.wait_s, 1.0))
