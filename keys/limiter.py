@@ -42,6 +42,16 @@ def take_slot(*, account_id: int, route: str, interval_s: float, max_wait_s: flo
     raise RuntimeError(f"no slot of {route} after {_CONTENDERS} tries")
 
 
+def wait_for(*, account_id: int, route: str) -> float:
+    """Seconds until the route's next free slot; takes nothing."""
+    free_us = (
+        RateSlot.objects.filter(account_id=account_id, route=route)
+        .values_list("next_free_us", flat=True)
+        .first()
+    )
+    return max((free_us or 0) - db_now_us(), 0) / 1_000_000
+
+
 def hold_back(*, account_id: int, route: str, seconds: float) -> None:
     """After a 429: no slot of this route for `seconds`, for anybody."""
     until = db_now_us() + int(seconds * 1_000_000)

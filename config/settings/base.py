@@ -208,8 +208,8 @@ SECRET_CACHE_S = env.float("SECRET_CACHE_S", default=10.0)  # in the memory of o
 _factor: float = max(ICYPEAS_RATE_FACTOR, 1.0)
 
 
-def _clock(seconds: float) -> float:
-    return max(seconds / _factor, 1.0)
+def _clock(seconds: float, least: float = 1.0) -> float:
+    return max(seconds / _factor, least)
 
 
 SLICE_S = 45.0
@@ -218,10 +218,10 @@ HEARTBEAT_S = _clock(15)
 SETTLE_S = _clock(120)
 SECOND_LOOK_S = _clock(60)
 SWEEP_S = _clock(10)
-FILE_FIRST_LOOK_S = _clock(8)
-FILE_LOOK_S = _clock(20)
-SINGLE_FIRST_LOOK_S = _clock(4)
-SINGLE_LOOK_S = _clock(4)
+FILE_FIRST_LOOK_S = _clock(8, 0.2)
+FILE_LOOK_S = _clock(20, 0.2)
+SINGLE_FIRST_LOOK_S = _clock(4, 0.2)
+SINGLE_LOOK_S = _clock(4, 0.2)
 RETRY_S = _clock(5)  # first wait after a connection that never opened; doubles up to a minute
 BREAKER_FIRST_S = _clock(30)  # after five paid calls without a clear answer; doubles with each further one
 BREAKER_MOST_S = _clock(900)

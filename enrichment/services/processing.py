@@ -640,14 +640,16 @@ def _settle(batch: Batch) -> None:
 
 
 def _person_is_next(job: EnrichmentJob) -> bool:
-    """Whether somebody's look-up needs the account's next slot for reading: it would come before the one after."""
+    """Whether somebody's look-up is due before the slot after the next one of reading: taking the next would make them wait."""
     assert job.key is not None
-    slot = timedelta(seconds=interval_s(ROUTES[send_path.ITEMS]) / settings.ICYPEAS_RATE_FACTOR)
+    account_id = job.key.account_id
+    slot_s = interval_s(ROUTES[send_path.ITEMS]) / settings.ICYPEAS_RATE_FACTOR
+    free_s = limiter.wait_for(account_id=account_id, route=send_path.ITEMS)
     return Batch.objects.filter(
-        account_id=job.key.account_id,
+        account_id=account_id,
         mode=Mode.SINGLE,
         state__in=(BatchState.SENT, BatchState.DOUBT),
-        next_at__lte=db_now() + slot,
+        next_at__lte=db_now() + timedelta(seconds=free_s + slot_s),
     ).exists()
 
 
