@@ -84,6 +84,15 @@ class BatchState(models.TextChoices):
 UNSETTLED_BATCHES = (BatchState.SENDING, BatchState.DOUBT, BatchState.SENT, BatchState.COLLECTING)
 
 
+class HookState(models.TextChoices):
+    """What became of a webhook. UNKNOWN ones name nothing of ours, or nothing that is still awaited."""
+
+    WAITING = "waiting", "Waiting"
+    HEEDED = "heeded", "Heeded"
+    UNKNOWN = "unknown", "Unknown"
+    FORGED = "forged", "Forged"
+
+
 class Mode(models.TextChoices):
     """How a job asks, and how a batch travels. DIRECT is a batch's alone: its call brings the answers itself, and nothing
     at Icypeas tells afterwards whether it arrived."""

@@ -11,6 +11,7 @@ from enrichment.choices import (
     ACTIVE,
     TERMINAL,
     BatchState,
+    HookState,
     JobState,
     Mode,
     PauseReason,
@@ -364,6 +365,28 @@ class LeadCount(models.Model):
 
     def __str__(self) -> str:
         return f"{self.operation}: {self.total if self.answered_at else 'asked'}"
+
+
+class HookCall(models.Model):
+    """A webhook as it came: a hint that something at Icypeas has ended, until a worker has checked its signature.
+
+    Of its data only ids are kept; what it claims is read from Icypeas. The same call twice is one row.
+    """
+
+    account = models.ForeignKey("keys.Account", on_delete=models.CASCADE, related_name="+")
+    received_at = models.DateTimeField(db_index=True)
+    stamp = models.CharField(max_length=40)
+    signature = models.CharField(max_length=64)
+    digest = models.CharField(max_length=32)
+    ids = models.JSONField()  # file and search ids, external ids
+    state = models.CharField(max_length=8, choices=HookState.choices, default=HookState.WAITING)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=["account", "digest"], name="one_row_per_hook"),)
+        indexes = (models.Index(fields=["state", "received_at"]),)
+
+    def __str__(self) -> str:
+        return f"{self.state} hook of {self.account_id}"
 
 
 class JobEvent(models.Model):

@@ -8,7 +8,7 @@ from celery import shared_task
 from django.conf import settings
 
 from enrichment import watchdog
-from enrichment.services import balances, decisions, lead_counts, processing, reservations, uploads
+from enrichment.services import balances, decisions, hooks, lead_counts, processing, reservations, uploads
 from keys.services import worker_seen
 
 __all__ = ("watchdog",)  # its receiver is connected by this import, in every worker
@@ -44,6 +44,15 @@ def count_leads(count_id: int) -> None:
 
 
 @shared_task
+def heed_hooks(account_id: int) -> None:
+    """Webhooks came: check them, and look at what they name."""
+    worker_seen()
+    for job_id, is_urgent in hooks.heed(account_id):
+        if processing.mark_dispatched(job_id):
+            run_job.apply_async((job_id,), queue=URGENT if is_urgent else WORK)
+
+
+@shared_task
 def sweep_due() -> None:
     """Wake what is due and was not woken: this alone finishes every job when messages get lost."""
     worker_seen()
@@ -59,5 +68,8 @@ def sweep_due() -> None:
     decisions.end_rows_asked_elsewhere()
     reservations.give_back_overdue()
     lead_counts.forget()
+    hooks.forget()
+    for account_id in hooks.waiting_accounts():
+        heed_hooks.apply_async((account_id,), queue=URGENT)
     for account_id in balances.due_accounts():
         read_balance.apply_async((account_id,), queue=URGENT)

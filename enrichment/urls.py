@@ -3,6 +3,7 @@
 from django.urls import path
 
 from enrichment.views import (
+    hooks,
     job_continue,
     job_create,
     job_detail,
@@ -41,6 +42,7 @@ urlpatterns = [
     path("jobs/<int:number>/continue/", job_continue.job_continue, name="job_continue"),
     path("jobs/<int:number>/export/", job_detail.job_export, name="job_export"),
     path("jobs/<int:number>/raw/<int:position>/", job_detail.row_raw, name="row_raw"),
+    path("hooks/icypeas/<slug:token>/", hooks.hook, name="hook"),
     path("spend/", spend.spend, name="spend"),
     path("spend/budget/", spend.budget_set, name="budget_set"),
     path("prices/", prices.price_list, name="price_list"),

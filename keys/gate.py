@@ -65,6 +65,7 @@ class Permit:
     key: KeyRecord
     account: Account
     resolved: ResolvedSecret
+    api_secret: ResolvedSecret | None = None  # where the account's requests are signed
 
     @property
     def fingerprint(self) -> str:
@@ -131,6 +132,7 @@ def admit(errand: Errand, *, max_wait_s: float) -> Permit:
         )
     try:
         resolved = resolve(key.secret_ref)
+        api_secret = resolve(key.account.api_secret_ref) if key.account.signs_requests else None
     except SecretError as error:
         raise _refuse(key, errand, Outcome.SECRET_MISSING, str(error)) from None
     if errand.is_paid:
@@ -140,7 +142,7 @@ def admit(errand: Errand, *, max_wait_s: float) -> Permit:
     )
     if wait_s > 0:
         time.sleep(wait_s)
-    return Permit(errand, key, key.account, resolved)
+    return Permit(errand, key, key.account, resolved, api_secret)
 
 
 def _cap_refusal(key: KeyRecord, errand: Errand) -> tuple[Outcome, str] | None:

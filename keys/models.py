@@ -23,6 +23,12 @@ class Account(models.Model):
     user_id = models.CharField(
         max_length=60, blank=True, help_text="Only when Icypeas asks for it in bulk calls."
     )
+    # Where a worker finds the account's API secret, which signs webhooks and, where wanted, our requests.
+    api_secret_ref = models.CharField(max_length=200, blank=True)
+    signs_requests = models.BooleanField(default=False)
+    hook_token = models.CharField(
+        max_length=64, blank=True, db_index=True, help_text="The unguessable part of the webhooks' address."
+    )
     balance = models.DecimalField(max_digits=14, decimal_places=3, null=True, blank=True)
     balance_asked_at = models.DateTimeField(null=True, blank=True)
     balance_wanted_at = models.DateTimeField(

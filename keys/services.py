@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import secrets as random_secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -241,3 +242,42 @@ def worker_seen() -> None:
         Worker.objects.get_or_create(
             name=settings.WORKER_NAME, defaults={"seen_at": now, "release": settings.RELEASE}
         )
+
+
+ACCOUNT_FIELDS = ("email", "user_id", "api_secret_ref", "signs_requests", "hook_token")
+
+
+def change_account(
+    actor: audit.Actor, account: Account, changes: Mapping[str, object], *, reason: str = ""
+) -> Account:
+    """Change `email`, `user_id`, `api_secret_ref`, `signs_requests`, and by `has_webhooks` the secret address of webhooks:
+    True makes a new one. Raises `KeyRecordError`."""
+    with transaction.atomic():
+        account = Account.objects.select_for_update().get(id=account.id)
+        before = {name: getattr(account, name) for name in ACCOUNT_FIELDS}
+        for name, value in changes.items():
+            if name == "has_webhooks":
+                account.hook_token = random_secrets.token_urlsafe(32) if value else ""
+            else:
+                setattr(account, name, value.strip() if isinstance(value, str) else value)
+        found = {}
+        if account.api_secret_ref:
+            try:
+                check_reference(account.api_secret_ref)
+            except SecretError as error:
+                found["api_secret_ref"] = str(error)
+        elif account.signs_requests or account.hook_token:
+            found["api_secret_ref"] = (
+                "Signed requests and webhooks need the API secret: name where workers find it."
+            )
+        if found:
+            raise KeyRecordError(found)
+        changed = [name for name, value in before.items() if getattr(account, name) != value]
+        account.save(update_fields=ACCOUNT_FIELDS)
+        if changed:
+            # The address is a secret of its own kind: that it changed is told, what it is is not.
+            detail = {
+                name: "changed" if name == "hook_token" else str(getattr(account, name)) for name in changed
+            }
+            audit.record(actor, "account.changed", account, reason=reason, detail=detail)
+    return account

@@ -126,15 +126,17 @@ class BulkRequest:
     name: str
     rows: Sequence[Mapping[str, str]]
     external_ids: Sequence[str]
+    webhook_url: str = ""  # called when the whole list has ended
 
 
 @dataclass(frozen=True)
 class SingleRequest:
-    """One input for one paid call, found again by its `external_id`."""
+    """One input for one paid call, found again by its `external_id`. `webhook_url` is called when it has ended."""
 
     operation: str
     inputs: Mapping[str, str]
     external_id: str
+    webhook_url: str = ""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 from django.db.models import QuerySet
+from django.urls import reverse
 
 from enrichment import operations
 from enrichment.choices import BatchState, JobState, Mode, PauseReason, RowState
@@ -63,7 +64,7 @@ from enrichment.services.transitions import lock_job, move_rows, pause, tell
 from keys import gate, limiter
 from keys.choices import Outcome
 from keys.clock import db_now
-from keys.models import KeyRecord
+from keys.models import Account, KeyRecord
 
 log = logging.getLogger(__name__)
 
@@ -149,6 +150,7 @@ def _provider(permit: gate.Permit) -> Provider:
         base_url=settings.ICYPEAS_BASE_URL,
         secret=permit.resolved.secret.reveal(),
         user_id=permit.account.user_id,
+        api_secret=permit.api_secret.secret.reveal() if permit.api_secret else None,
     )
 
 
@@ -275,7 +277,9 @@ def _submit(
     """Send the batch: the id to read its progress by, or the answers where the call brings them."""
     if batch.mode == Mode.SINGLE:
         (item,) = items
-        return provider.submit_single(SingleRequest(job.operation, item.question.inputs, item.external_id))
+        return provider.submit_single(
+            SingleRequest(job.operation, item.question.inputs, item.external_id, hook_url(batch.account))
+        )
     if operations.get(job.operation).is_search:
         token = (batch.cursor or {}).get("token", "")
         ids = [item.external_id for item in items]
@@ -285,8 +289,16 @@ def _submit(
         name=batch.name,
         rows=[item.question.inputs for item in items],
         external_ids=[item.external_id for item in items],
+        webhook_url=hook_url(batch.account),
     )
     return provider.submit_bulk(request) if batch.mode == Mode.BULK else provider.ask(request)
+
+
+def hook_url(account: Account) -> str:
+    """Where Icypeas may tell that something has ended; "" where nobody could reach us or check the signature."""
+    if not (settings.PUBLIC_URL and account.hook_token and account.api_secret_ref):
+        return ""
+    return str(settings.PUBLIC_URL) + reverse("enrichment:hook", args=[account.hook_token])
 
 
 def _rows_of(batch: Batch) -> QuerySet[EnrichmentRow]:

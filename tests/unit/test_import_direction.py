@@ -59,6 +59,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "enrichment.services.processing",
         "enrichment.services.balances",
         "enrichment.services.lead_counts",
+        "enrichment.services.hooks",
         "enrichment.services.uploads",
         "enrichment.services.exporting",
         "enrichment.services.attempts",

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import os
 import random
 import secrets
+import subprocess
 import sys
 import time
 from argparse import ArgumentParser
@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import django
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
+from config.env import BASE_DIR
 from enrichment.chaos import lane
 from enrichment.chaos.scene import Scene
 from enrichment.chaos.scratch import INSIDE, free_port, run_inside, write_account
@@ -31,6 +31,7 @@ from enrichment.providers.icypeas.routes import ROUTES, interval_s
 from enrichment.services import send_path
 from keys import limiter
 from keys.models import Call, KeyRecord, Worker
+from keys.secrets import act_as_worker
 
 PAGE: Final = 100
 WITHIN: Final = 1.10
@@ -38,6 +39,7 @@ LOOK_UP_SLOTS: Final = 3
 LOOK_S: Final = 0.02
 MIDDLE: Final = 0.4
 SMALL_ROWS: Final = 10
+CALLER: Final = "caller"  # one process of the limiter's run
 
 
 class Command(BaseCommand):
@@ -47,7 +49,8 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
             "what",
-            choices=["floor", "limiter"],
+            choices=["floor", "limiter", CALLER],
+            metavar="{floor,limiter}",
             help="floor: one long list, with a look-up and a short list in its middle; "
             "limiter: calls of several processes against the sandbox's sliding window",
         )
@@ -84,6 +87,9 @@ class Command(BaseCommand):
             raise CommandError("--speed is 1 to 10: clocks any faster measure this machine.", returncode=2)
         if INSIDE not in os.environ:
             run_inside(options)
+            return
+        if options["what"] == CALLER:
+            call_often(options["calls"])
             return
         scene = make_scene(Path(os.environ[INSIDE]), options)
         figures, is_within = (measure_floor if options["what"] == "floor" else measure_limiter)(
@@ -217,8 +223,9 @@ def measure_limiter(scene: Scene, options: Mapping[str, Any]) -> tuple[dict[str,
     try:
         scene.start_sandbox()
         scene.wait_for_sandbox()
-        with multiprocessing.get_context("spawn").Pool(options["processes"]) as pool:
-            pool.map(call_often, [share] * options["processes"])
+        command = [sys.executable, "manage.py", "bench", CALLER, "--calls", str(share)]
+        callers = [subprocess.Popen(command, cwd=BASE_DIR) for _ in range(options["processes"])]
+        statuses = [caller.wait() for caller in callers]
         requests = scene.control("GET", "/control/state")["requests"]
     finally:
         scene.stop()
@@ -235,12 +242,14 @@ def measure_limiter(scene: Scene, options: Mapping[str, Any]) -> tuple[dict[str,
             outcome: Call.objects.filter(outcome=outcome).count() for outcome in ("ok", "vendor_429")
         },
     }
-    return figures, counted.get("total", 0) >= options["calls"] and not counted.get("429", 0)
+    return figures, not any(statuses) and counted.get("total", 0) >= options["calls"] and not counted.get(
+        "429", 0
+    )
 
 
 def call_often(calls: int) -> None:
     """One process: so many counts, each by the way of every call."""
-    django.setup()
+    act_as_worker()
     key = KeyRecord.objects.select_related("account").get()
     done = 0
     while done < calls:

@@ -83,6 +83,17 @@ def sign_request(api_secret: str, *, method: str, path: str, stamp: str) -> str:
     return hmac.new(api_secret.encode(), text.encode(), hashlib.sha1).hexdigest()
 
 
+def sign_webhook(api_secret: str, *, path: str, stamp: str) -> str:
+    """Lower-case hex HMAC-SHA1 over path and time stamp, lower-cased; no method, unlike requests."""
+    return hmac.new(api_secret.encode(), (path + stamp).lower().encode(), hashlib.sha1).hexdigest()
+
+
+def is_signed(api_secret: str, *, path: str, stamp: str, signature: str) -> bool:
+    """Whether a webhook's signature holds, compared in constant time."""
+    wanted = sign_webhook(api_secret, path=path, stamp=stamp)
+    return hmac.compare_digest(wanted.encode(), signature.lower().encode("utf-8", "surrogatepass"))
+
+
 class KeyAuth(httpx.Auth):
     """Puts the bare key into `Authorization`; with an API secret also signs each request.
 

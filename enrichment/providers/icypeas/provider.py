@@ -62,6 +62,8 @@ class IcypeasProvider:
             "data": [[row.get(ours, "") for _, ours in layout] for row in request.rows],
             "custom": {"externalIds": list(request.external_ids)},
         }
+        if request.webhook_url:
+            body["custom"]["webhookUrlBulkDone"] = request.webhook_url
         if self._client.user_id:
             body["user"] = self._client.user_id
         answer = self._client.call(ROUTES["bulk-search"], json=body)
@@ -152,6 +154,8 @@ class IcypeasProvider:
             if request.inputs.get(ours)
         }
         body["custom"] = {"externalId": request.external_id}
+        if request.webhook_url:
+            body["custom"]["webhookUrl"] = request.webhook_url
         answer = self._client.call(ROUTES[request.operation], json=body)
         return _submitted_id(payloads.object_of(answer.get("item")).get("_id"), request.operation)
 

@@ -29,6 +29,8 @@ class Account:
     api_secret: str = field(default="", repr=False)
     email: str = ""
     credits: Decimal = DEFAULT_CREDITS
+    webhook_url_item: str = ""
+    webhook_url_bulk_done: str = ""
 
 
 def make_account(
@@ -38,12 +40,16 @@ def make_account(
     user_id: str = "",
     email: str = "",
     credits: Decimal = DEFAULT_CREDITS,
+    webhook_url_item: str = "",
+    webhook_url_bulk_done: str = "",
 ) -> Account:
     """An account whose id is drawn from its secret when none is given."""
     secret_hash = hash_secret(secret)
     if not user_id:
         user_id = "sbx" + hashlib.sha256(secret_hash.encode()).hexdigest()[:17]
-    return Account(user_id, secret, secret_hash, api_secret, email, credits)
+    return Account(
+        user_id, secret, secret_hash, api_secret, email, credits, webhook_url_item, webhook_url_bulk_done
+    )
 
 
 def hash_secret(secret: str) -> str:
@@ -53,7 +59,8 @@ def hash_secret(secret: str) -> str:
 
 
 def read_accounts(path: Path) -> list[Account]:
-    """Accounts of `{"accounts": [{"secret", "api_secret", "user_id", "email", "credits"}]}`; only `secret` is required.
+    """Accounts of `{"accounts": [{"secret", "api_secret", "user_id", "email", "credits", "webhook_url_item",
+    "webhook_url_bulk_done"}]}`; only `secret` is required.
 
     Raises AccountsError, also when others than the owner may read the file.
     """
@@ -86,7 +93,7 @@ def _read_entry(path: Path, number: int, entry: Any) -> Account:
     if not isinstance(entry, dict):
         raise AccountsError(f"{where} must be an object.")
     texts: dict[str, str] = {}
-    for key in ("secret", "api_secret", "user_id", "email"):
+    for key in ("secret", "api_secret", "user_id", "email", "webhook_url_item", "webhook_url_bulk_done"):
         value = entry.get(key) or ""
         if not isinstance(value, str):
             raise AccountsError(f"{where}: {key} must be text.")
@@ -104,4 +111,6 @@ def _read_entry(path: Path, number: int, entry: Any) -> Account:
         user_id=texts["user_id"],
         email=texts["email"],
         credits=credits,
+        webhook_url_item=texts["webhook_url_item"],
+        webhook_url_bulk_done=texts["webhook_url_bulk_done"],
     )

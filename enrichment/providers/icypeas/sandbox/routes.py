@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from . import direct, finder
+from . import direct, finder, hooks
 from .accounts import Account
 from .catalogue import DIRECT_TASKS, MICRO, TASK_ALIASES, TASKS, Task, to_credits
 from .listing import BULK_ROWS_ORDER, FILE_ORDER, FILE_ROWS_ORDER, SINGLES_ORDER, Cursor, Order
@@ -84,7 +84,18 @@ def _submit_single(call: Call, task: Task) -> Reply:
         webhook_url=webhook_url,
         now_ms=call.sandbox.clock.now_ms(),
     )
+    _wish(call, hooks.ITEM, [search_id], [webhook_url, call.account.webhook_url_item])
     return make_reply(200, {"success": True, "item": {"_id": search_id, "status": "NONE"}})
+
+
+def _wish(
+    call: Call, kind: str, subjects: list[str], urls: list[str], *, includes_results: bool = False
+) -> None:
+    """Note webhooks: the account's address is called beside that of the request, also when they are the same."""
+    call.sandbox.store.wish(
+        call.account.user_id,
+        [hooks.Wish(url, kind, subject, includes_results) for subject in subjects for url in urls if url],
+    )
 
 
 def _optional_text(fields: Fields, name: str) -> str:
@@ -106,8 +117,8 @@ def submit_bulk(call: Call) -> Reply:
     custom = fields.custom()
     external_ids = read_external_ids(custom, "custom.externalIds", len(rows))
     webhook_url = custom.url("custom.webhookUrlItem")
-    custom.url("custom.webhookUrlBulkDone")
-    custom.flag("custom.includeResultsInWebhook")
+    done_url = custom.url("custom.webhookUrlBulkDone")
+    includes_results = bool(custom.flag("custom.includeResultsInWebhook"))
     if fields.errors or task is None:
         return refuse(fields.errors)
     sandbox = call.sandbox
@@ -128,6 +139,12 @@ def submit_bulk(call: Call) -> Reply:
     except OutOfCreditsError:
         fields.refuse("user", "insufficient_credits", "Insufficient credits.", "InsufficientCreditsError")
         return refuse(fields.errors)
+    account = call.account
+    if webhook_url or account.webhook_url_item:
+        ids = sandbox.store.search_ids(file_id)
+        _wish(call, hooks.ITEM, ids, [webhook_url, account.webhook_url_item])
+    urls = [done_url, account.webhook_url_bulk_done]
+    _wish(call, hooks.BULK_DONE, [file_id], urls, includes_results=includes_results)
     return make_reply(200, {"success": True, "status": "in_progress", "file": file_id})
 
 

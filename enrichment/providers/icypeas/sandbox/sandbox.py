@@ -7,14 +7,16 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from . import hooks
 from .accounts import Account
-from .clock import Clock
+from .clock import Clock, wall_ms
 from .faults import FaultBook
 from .limiter import SlidingWindow
 from .store import Store
 from .switches import PROFILES, Switches, make_switches
 
 _TICK_S = 0.2
+_HOOKS_AT_ONCE = 200
 
 
 class Sandbox:
@@ -37,15 +39,18 @@ class Sandbox:
         self.apply(self.switches)
         self.stopping = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="settle", daemon=True)
+        self._caller = threading.Thread(target=self._call_back, name="webhooks", daemon=True)
 
     def start(self) -> None:
         self._ticker.start()
+        self._caller.start()
 
     def close(self) -> None:
         """Stop the background work and write down where the clock stands."""
         self.stopping.set()
         if self._ticker.is_alive():
             self._ticker.join()
+            self._caller.join()
         self.store.save_clock(self.clock)
         self.store.close()
 
@@ -53,6 +58,23 @@ class Sandbox:
         # Rows must end and be charged also when nobody looks: a ledger read later has to be complete.
         while not self.stopping.wait(_TICK_S):
             self.settle()
+
+    def _call_back(self) -> None:
+        """Deliver webhooks, apart from the settling: whoever is called may be slow."""
+        secrets = {account.user_id: account.api_secret for account in self.accounts}
+        while not self.stopping.wait(_TICK_S):
+            switches = self.switches
+            due = self.store.take_hooks(wall_ms() - int(switches.webhooks_delay_s * 1000), _HOOKS_AT_ONCE)
+            if switches.webhooks_dropped:
+                due = []
+            data = {row["id"]: content for row, content in due}
+            for row in hooks.arrange(
+                [row for row, _ in due],
+                is_duplicated=switches.webhooks_duplicated,
+                is_shuffled=switches.webhooks_shuffled,
+            ):
+                body = hooks.envelope(secrets.get(row["user_id"], ""), row["url"], data[row["id"]])
+                self.count_request("webhooks", str(hooks.deliver(row["url"], body)))
 
     def settle(self) -> None:
         """Bring statuses and charges up to the sandbox's present."""

@@ -77,10 +77,20 @@ CREATE TABLE IF NOT EXISTS charges (
 );
 CREATE INDEX IF NOT EXISTS charges_of_account ON charges (account_id);
 CREATE INDEX IF NOT EXISTS charges_of_file ON charges (file_id);
+CREATE TABLE IF NOT EXISTS hooks (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    account_id INTEGER NOT NULL,
+    url TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    includes_results INTEGER NOT NULL,
+    is_sent INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS hooks_open ON hooks (id) WHERE is_sent = 0;
 CREATE TRIGGER IF NOT EXISTS charges_stay BEFORE UPDATE ON charges
     BEGIN SELECT RAISE(ABORT, 'charges are append-only'); END;
 CREATE TRIGGER IF NOT EXISTS charges_remain BEFORE DELETE ON charges
     BEGIN SELECT RAISE(ABORT, 'charges are append-only'); END;
 """
 # In the order in which they can be dropped.
-TABLES: Final = ("charges", "searches", "files", "accounts")
+TABLES: Final = ("hooks", "charges", "searches", "files", "accounts")

@@ -153,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
         if caller.holder is not None:
             sandbox.count_secret(caller.holder.user_id)
-        if caller.holder is None or not caller.is_allowed or switches.key_revoked:
+        if caller.holder is None or not caller.is_allowed or switches.key_revoked or switches.api_off:
             error = {"field": "authorization", "type": "UnauthorizedError", "message": "unauthorized"}
             message = "Unauthorized access."
             return make_reply(401, {"success": False, "message": message, "validationErrors": [error]})

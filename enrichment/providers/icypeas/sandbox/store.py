@@ -12,9 +12,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from . import intake
+from . import hooks, intake
 from .accounts import Account
 from .catalogue import Task, to_micro
 from .clock import Clock, ClockReading, wall_ms
@@ -204,6 +204,25 @@ class Store:
             )
             intake.insert(db, account_id, searches)
         return file_id
+
+    def wish(self, user_id: str, wishes: Sequence[hooks.Wish]) -> None:
+        """Note calls that are wanted when something ends."""
+        if wishes:
+            with self._transaction() as db:
+                hooks.note(db, self._account_id(user_id), wishes)
+
+    def take_hooks(self, before_ms: int, limit: int) -> list[tuple[sqlite3.Row, dict[str, Any]]]:
+        """Calls that are due with their data; each is handed out once."""
+        with self._transaction() as db:
+            found = hooks.due(db, before_ms, limit)
+            hooks.mark_sent(db, [row["id"] for row in found])
+            return [(row, hooks.payload(db, row, before_ms)) for row in found]
+
+    def search_ids(self, file_id: str) -> list[str]:
+        """Ids of a bulk's rows in their order."""
+        with self._lock:
+            rows = self._db.execute("SELECT id FROM searches WHERE file_id = ? ORDER BY position", (file_id,))
+            return [row["id"] for row in rows]
 
     def charge_directly(
         self, user_id: str, kind: str, costs: Sequence[tuple[str, str, int]]

@@ -21,6 +21,7 @@ class Switches:
     credit a row instead of the task's price. `needs_user_id` refuses bulk calls without the `user` key.
     `visibility_lag_s` (sandbox seconds) hides what was just accepted from reads.
     `scrapes_later` answers lists of pages to read with a file, as a bulk, which one integrator saw.
+    `webhooks_delay_s` is wall time. `api_off` answers 401 to every key, as an account without API access does.
     `shuffle` holds for bulks submitted from then on, so that a listing under way keeps its order.
     """
 
@@ -34,6 +35,11 @@ class Switches:
     key_revoked: bool = False
     visibility_lag_s: float = 0.0
     scrapes_later: bool = False
+    webhooks_duplicated: bool = False
+    webhooks_shuffled: bool = False
+    webhooks_dropped: bool = False
+    webhooks_delay_s: float = 0.0
+    api_off: bool = False
 
     @property
     def limit_factor(self) -> float:
@@ -62,6 +68,7 @@ PROFILES: Final[dict[str, Profile]] = {
     ),
     "out-of-credits": Profile(Switches(out_of_credits=True)),
     "key-revoked": Profile(Switches(key_revoked=True)),
+    "api-off": Profile(Switches(api_off=True)),
     "rate-limited": Profile(Switches(rate_scale=0.25)),
 }
 

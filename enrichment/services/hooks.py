@@ -1,0 +1,158 @@
+"""Webhooks: written down by the web process at once, checked by a worker, and heeded as hints alone.
+
+A hint moves the next look forward; what it claims is read from Icypeas. So a forged, repeated, late or early one changes
+nothing but the moment of a free read, and a lost one is made up by the looks that come anyway.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.db.models import Q
+
+from enrichment.choices import BatchState, HookState, JobState, Mode
+from enrichment.models import Batch, BatchItem, EnrichmentJob, HookCall
+from enrichment.providers.icypeas.auth import is_signed
+from enrichment.services import send_path
+from keys.clock import db_now
+from keys.models import Account
+from keys.secrets import SecretError, resolve
+
+log = logging.getLogger(__name__)
+
+DRIFT = timedelta(minutes=5)
+EARLY = timedelta(seconds=60)  # a call may overtake our own note of what was submitted
+KEPT = timedelta(days=7)
+MOST_WAITING = 5_000
+MOST_BYTES = 1_000_000
+MOST_IDS = 6_000
+_MOST_ID = 128
+AT_ONCE = 500
+
+
+class HookError(ValueError):
+    """A call that is no webhook; the text says why."""
+
+
+def receive(account: Account, body: bytes) -> bool:
+    """Write a call down; False when so many wait already that it is dropped. Raises `HookError`."""
+    envelope = _object(body)
+    stamp, signature = envelope.get("timestamp"), envelope.get("signature")
+    if not isinstance(stamp, str) or not isinstance(signature, str) or not 0 < len(signature) <= 64:
+        raise HookError("A webhook has a signature and a timestamp.")
+    if not _is_recent(stamp):
+        raise HookError("The timestamp is not of these minutes.")
+    if HookCall.objects.filter(account=account, state=HookState.WAITING).count() >= MOST_WAITING:
+        return False
+    data = envelope.get("data")
+    ids = _ids(data if isinstance(data, dict) else {})
+    call = HookCall(
+        account=account,
+        received_at=db_now(),
+        stamp=stamp[:40],
+        signature=signature,
+        digest=hashlib.sha256(body).hexdigest()[:32],
+        ids=ids,
+    )
+    HookCall.objects.bulk_create([call], ignore_conflicts=True)
+    return True
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise HookError("The body is not JSON.") from None
+    if not isinstance(value, dict):
+        raise HookError("The body is no JSON object.")
+    return value
+
+
+def _is_recent(stamp: str) -> bool:
+    try:
+        moment = datetime.fromisoformat(stamp)
+    except ValueError:
+        return False
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    return abs(db_now() - moment) <= DRIFT
+
+
+def _ids(data: Mapping[str, Any]) -> list[str]:
+    """What the call is about: the file, or one search and its external id."""
+    user_data = data.get("userData")
+    external = user_data.get("externalId") if isinstance(user_data, dict) else None
+    found = (data.get("file"), data.get("_id"), external)
+    return [
+        value
+        for value in found
+        if isinstance(value, str) and 0 < len(value) <= _MOST_ID and value.isprintable()
+    ]
+
+
+def waiting_accounts() -> list[int]:
+    """Accounts with calls that nobody has checked yet."""
+    waiting = HookCall.objects.filter(state=HookState.WAITING)
+    return list(waiting.order_by().values_list("account_id", flat=True).distinct())
+
+
+def heed(account_id: int) -> list[tuple[int, bool]]:
+    """Check the waiting calls of an account, in a worker: what they name is looked at now. Jobs to wake, and whether a
+    person waits for each."""
+    account = Account.objects.filter(id=account_id).first()
+    calls = list(
+        HookCall.objects.filter(account_id=account_id, state=HookState.WAITING).order_by("id")[:AT_ONCE]
+    )
+    if account is None or not calls:
+        return []
+    try:
+        secret = resolve(account.api_secret_ref).secret.reveal()
+    except SecretError as error:
+        log.warning("webhooks of %s wait: %s", account.name, error)
+        return []
+    path = urlsplit(send_path.hook_url(account)).path
+    jobs: set[tuple[int, bool]] = set()
+    for call in calls:
+        if not is_signed(secret, path=path, stamp=call.stamp, signature=call.signature):
+            state = HookState.FORGED
+            log.warning("webhook %s of %s has a wrong signature", call.id, account.name)
+        else:
+            named = _look_now(account_id, call.ids)
+            jobs |= named
+            is_early = not named and call.received_at > db_now() - EARLY
+            state = HookState.HEEDED if named else HookState.WAITING if is_early else HookState.UNKNOWN
+        HookCall.objects.filter(id=call.id).update(state=state)
+    return sorted(jobs)
+
+
+def _look_now(account_id: int, ids: list[str]) -> set[tuple[int, bool]]:
+    """The batches that these ids name are due now; their jobs, and whether a person waits for each."""
+    items = BatchItem.objects.filter(external_id__in=ids, batch__account_id=account_id).values("batch_id")
+    named = Batch.objects.filter(
+        Q(provider_ref__in=ids) | Q(id__in=items, mode=Mode.SINGLE),
+        account_id=account_id,
+        state__in=(BatchState.SENT, BatchState.DOUBT),
+    )
+    found = list(named.values_list("id", "job_id", "mode"))
+    now = db_now()
+    Batch.objects.filter(id__in=[batch for batch, _, _ in found], next_at__gt=now).update(next_at=now)
+    EnrichmentJob.objects.filter(id__in={job for _, job, _ in found}).exclude(
+        state__in=(JobState.COMPLETED, JobState.CANCELLED)
+    ).update(next_due_at=now)
+    return {(job, mode == Mode.SINGLE) for _, job, mode in found}
+
+
+def forget() -> int:
+    """Drop old calls; how many."""
+    return HookCall.objects.filter(received_at__lt=db_now() - KEPT).delete()[0]
+
+
+def is_in_use(account: Account) -> bool:
+    """Whether Icypeas is told our address with each submit."""
+    return bool(settings.PUBLIC_URL and send_path.hook_url(account))

@@ -1,0 +1,33 @@
+"""Where Icypeas tells that something has ended: written down, answered, and checked later by a worker."""
+
+from __future__ import annotations
+
+from django.contrib.auth.decorators import login_not_required
+from django.db import transaction
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_POST
+
+from enrichment import tasks
+from enrichment.services import hooks, submission
+from keys.selectors import account_of_hook
+
+
+@csrf_exempt  # the caller is no browser; the path is the secret, and the signature is checked by a worker
+@login_not_required
+@require_POST
+def hook(request: HttpRequest, token: str) -> HttpResponse:
+    """One insert, then the answer. Web has no API secret, so it believes nothing of this."""
+    account = account_of_hook(token)
+    if account is None:
+        raise Http404
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    if not length.isdigit() or int(length) > hooks.MOST_BYTES:
+        return JsonResponse({"error": "The body is too large."}, status=413)
+    try:
+        with transaction.atomic():
+            is_kept = hooks.receive(account, request.read(hooks.MOST_BYTES + 1))
+            submission.wake(tasks.heed_hooks, account.id, queue=tasks.URGENT)
+    except hooks.HookError as error:
+        return JsonResponse({"error": str(error)}, status=400)
+    return JsonResponse({"ok": is_kept}, status=200 if is_kept else 503)
