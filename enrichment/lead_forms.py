@@ -126,7 +126,7 @@ class FetchForm(SearchForm):
 
     token = forms.CharField(max_length=64, widget=forms.HiddenInput)
     wanted = forms.IntegerField(
-        label="Fetch", min_value=1, widget=forms.NumberInput(attrs={"inputmode": "numeric"})
+        label="Leads to fetch", min_value=1, widget=forms.NumberInput(attrs={"inputmode": "numeric"})
     )
     key = forms.ChoiceField(label="Key")
     purpose = forms.CharField(

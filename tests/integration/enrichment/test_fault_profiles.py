@@ -26,9 +26,9 @@ DOCS = Path(__file__).parents[3] / "docs" / "reliability.md"
 
 @pytest.fixture
 def short_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    def make(*, base_url: str, secret: str, user_id: str = "") -> Provider:
+    def make(*, base_url: str, secret: str, **more: Any) -> Provider:
         return IcypeasProvider(
-            IcypeasClient(base_url, secret, user_id=user_id, total_s=DEADLINE_S, bulk_total_s=DEADLINE_S)
+            IcypeasClient(base_url, secret, **more, total_s=DEADLINE_S, bulk_total_s=DEADLINE_S)
         )
 
     monkeypatch.setattr(factory, "make_provider", make)

@@ -140,7 +140,7 @@ def test_look_up_shows_what_the_page_says(engine: Engine, as_person: AsPerson) -
     assert engine.sent("/scrape/company") == 1
 
 
-@pytest.mark.parametrize("operation", operations.OPERATIONS.values(), ids=lambda operation: operation.name)
+@pytest.mark.parametrize("operation", operations.ASKED.values(), ids=lambda operation: operation.name)
 def test_empty_form_names_its_fields_and_calls_nothing(
     engine: Engine, as_person: AsPerson, operation: operations.Operation
 ) -> None:

@@ -467,3 +467,61 @@ def test_manage_command_serves_until_it_is_stopped(tmp_path):
         status = process.wait(10)
 
     assert (answer.json()["credits"], status) == (1000, 0)
+
+
+# The page for people
+
+
+def test_page_shows_accounts_calls_and_charges(sandbox):
+    sandbox.post("/reverse-email-lookup", {"email": "ann<b>@sbx-found.example"})
+    sandbox.post("/reverse-email-lookup", {"email": "ann@sbx-found.example"})
+
+    page = sandbox.control.get("/control/")
+
+    assert page.headers["content-type"].startswith("text/html")
+    assert "ann@sbx-found.example" in page.text
+    assert "<b>" not in page.text
+    assert USER_ID in page.text
+    assert SECRET not in page.text
+
+
+@pytest.mark.parametrize(
+    "profile", ["normal", "slow", "flaky", "out-of-credits", "key-revoked", "api-off", "rate-limited"]
+)
+def test_page_chooses_a_profile_and_comes_back(sandbox, profile):
+    answer = sandbox.control.post("/control/profile", data={"profile": profile})
+
+    assert (answer.status_code, answer.headers["location"]) == (303, "/control/")
+    assert f"value='{profile}' aria-pressed=true" in sandbox.control.get("/control/").text
+
+
+def test_switched_off_api_refuses_every_key(sandbox):
+    sandbox.order("/control/profile", {"profile": "api-off"})
+
+    assert sandbox.api.post("/email-verification", json={"email": "ann@acme.example"}).status_code == 401
+    sandbox.order("/control/profile", {"profile": "normal"})
+    assert sandbox.api.post("/email-verification", json={"email": "ann@acme.example"}).status_code == 200
+
+
+def test_page_sets_switches_speed_and_credits(sandbox):
+    sandbox.control.post(
+        "/control/settings", data={"rate_limits": "true", "scrapes_later": "true", "speed": "7"}
+    )
+    sandbox.control.post("/control/credits", data={"user_id": USER_ID, "credits": "12.5"})
+
+    state = sandbox.state()
+    assert (state["settings"]["scrapes_later"], state["settings"]["shuffle"], state["settings"]["speed"]) == (
+        True,
+        False,
+        7,
+    )
+    assert state["accounts"][USER_ID]["credits"] == "12.5"
+    assert sandbox.control.post("/control/settings", data={"speed": "fast"}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Origin": "https://evil.example"}, {"Host": "evil.example:8100"}, {"Origin": "null"}]
+)
+def test_page_of_somebody_else_changes_nothing(sandbox, headers):
+    assert sandbox.control.post("/control/reset", data={}, headers=headers).status_code == 403
+    assert sandbox.control.get("/control/", headers=headers).status_code == 403

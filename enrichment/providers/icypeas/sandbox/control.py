@@ -4,6 +4,8 @@
 GET  /healthz               `{"ok": true}`
 GET  /control/state         accounts with balances, counts of requests, bulks, switches, armed faults
 GET  /control/charges       the charge ledger; `?after=ID` and `?limit=N` narrow it
+GET  /control/              a page for people; its forms send the POSTs below
+POST /control/profile       `{"profile"}` behaves as one of `switches.PROFILES` from now on
 POST /control/settings      changes switches (see `switches.Switches`); `{}` shows them
 POST /control/faults        arms a fault (see `faults.Fault`); `{"clear": true}` disarms all
 POST /control/advance       `{"seconds": N}` of sandbox time pass at once
@@ -23,16 +25,22 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
+from . import page
 from .catalogue import TASKS, to_credits, to_micro
 from .clock import wall_ms
 from .faults import FaultError, make_fault
 from .routes import ROUTES, read_external_ids, read_rows
 from .sandbox import Sandbox
-from .switches import SwitchError, change
+from .switches import PROFILES, SwitchError, change
 from .validation import Fields
 from .wire import Reply, format_file, format_item, format_ms, make_reply
 
 _NO_LIMIT: Final = 2**31
+_SHOWN_CHARGES: Final = 15
+_PAGE_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
 
 
 class ControlError(ValueError):
@@ -105,6 +113,33 @@ def show_charges(sandbox: Sandbox, query: dict[str, str]) -> dict[str, Any]:
             for row in sandbox.store.list_charges(after=after, limit=limit)
         ]
     }
+
+
+def choose_profile(sandbox: Sandbox, body: dict[str, Any]) -> dict[str, Any]:
+    profile = body.get("profile")
+    if profile not in PROFILES:
+        raise ControlError(f"profile must be one of {', '.join(PROFILES)}")
+    sandbox.choose(str(profile))
+    return {"profile": sandbox.profile, "settings": _describe_switches(sandbox)}
+
+
+def draw_page(sandbox: Sandbox) -> Reply:
+    """The page for people."""
+    charges = show_charges(sandbox, {})["charges"][-_SHOWN_CHARGES:]
+    text = page.draw(show_state(sandbox, {}), charges, sandbox.profile)
+    return Reply(200, text.encode(), content_type="text/html; charset=utf-8", headers=_PAGE_HEADERS)
+
+
+def read_form(path: str, fields: dict[str, str]) -> dict[str, Any]:
+    """What a form of the page sends, as the body of the same request: a box that is not ticked is not sent."""
+    if path != "/control/settings":
+        return dict(fields)
+    body: dict[str, Any] = {name: fields.get(name) == "true" for name in page.SWITCH_WORDS}
+    try:
+        body["speed"] = float(fields.get("speed", "1"))
+    except ValueError:
+        raise ControlError("speed must be a number") from None
+    return body
 
 
 def change_settings(sandbox: Sandbox, body: dict[str, Any]) -> dict[str, Any]:
@@ -226,6 +261,7 @@ _GET: Final[dict[str, Callable[[Sandbox, dict[str, str]], dict[str, Any]]]] = {
     "/control/charges": show_charges,
 }
 _POST: Final[dict[str, Callable[[Sandbox, dict[str, Any]], dict[str, Any]]]] = {
+    "/control/profile": choose_profile,
     "/control/settings": change_settings,
     "/control/faults": arm_fault,
     "/control/advance": advance_clock,
@@ -235,8 +271,17 @@ _POST: Final[dict[str, Callable[[Sandbox, dict[str, Any]], dict[str, Any]]]] = {
 }
 
 
-def answer(sandbox: Sandbox, method: str, path: str, query: dict[str, str], body: Any) -> Reply | None:
-    """The reply to a control request; None when the path is none of ours."""
+def answer(
+    sandbox: Sandbox,
+    method: str,
+    path: str,
+    query: dict[str, str],
+    body: Any,
+    form: dict[str, str] | None = None,
+) -> Reply | None:
+    """The reply to a control request; None when the path is none of ours. A `form` of the page leads back to it."""
+    if path == "/control/" and method == "GET":
+        return draw_page(sandbox)
     if path not in _GET and path not in _POST:
         return None
     allowed = "GET" if path in _GET else "POST"
@@ -245,6 +290,9 @@ def answer(sandbox: Sandbox, method: str, path: str, query: dict[str, str], body
     try:
         if path in _GET:
             return make_reply(200, _GET[path](sandbox, query))
+        if form is not None:
+            _POST[path](sandbox, read_form(path, form))
+            return Reply(303, b"", headers={"Location": "/control/"})
         if not isinstance(body, dict):
             raise ControlError("a JSON object is wanted")
         return make_reply(200, _POST[path](sandbox, body))

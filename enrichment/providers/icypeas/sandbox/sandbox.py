@@ -28,7 +28,7 @@ class Sandbox:
         self.store.open_accounts(self.accounts)
         self.faults = FaultBook()
         self.limiter = SlidingWindow()
-        self._profile = profile
+        self._profile = self._start_profile = profile
         self._start_speed = speed
         self._lock = threading.Lock()
         self._requests: Counter[tuple[str, str]] = Counter()
@@ -89,6 +89,18 @@ class Sandbox:
         self.clock.set_speed(switches.speed)
         self.store.save_clock(self.clock)
 
+    @property
+    def profile(self) -> str:
+        """The profile that was chosen last; single switches may differ from it."""
+        return self._profile
+
+    def choose(self, profile: str) -> None:
+        """Behave as a profile from now on; accounts, history and charges stay."""
+        self._profile = profile
+        self.faults.clear()
+        self._arm_profile()
+        self.apply(make_switches(profile, self._start_speed))
+
     def advance(self, seconds: float) -> None:
         """Let that much sandbox time pass at once."""
         self.clock.advance(seconds)
@@ -102,9 +114,7 @@ class Sandbox:
         with self._lock:
             self._requests.clear()
             self._received.clear()
-        self.faults.clear()
-        self._arm_profile()
-        self.apply(make_switches(self._profile, self._start_speed))
+        self.choose(self._start_profile)
 
     def _arm_profile(self) -> None:
         for fault in PROFILES[self._profile].faults:

@@ -26,6 +26,7 @@ from .wire import Reply, make_reply, refuse
 
 _MAX_BODY: Final = 20_000_000
 _IDLE_S: Final = 75.0
+_OWN_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
 _LARGE: Final = 12_000_000  # more than any answer has
 _WEB_PAGE: Final = (
     b"<!DOCTYPE html><html><head><title>Gateway</title></head><body><h1>Please wait</h1></body></html>"
@@ -104,15 +105,26 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _control(self, path: str, query: dict[str, str], body: bytes) -> Reply:
         is_local = ipaddress.ip_address(self.client_address[0].split("%")[0]).is_loopback
-        # A web page in this machine's browser is local too, but its requests name their origin.
-        if path != "/healthz" and (not is_local or "Origin" in self.headers):
+        if path != "/healthz" and not (is_local and self._is_own_page()):
             return make_reply(403, {"error": "Control endpoints are for this machine alone."})
+        is_form = self.headers.get("Content-Type", "").startswith("application/x-www-form-urlencoded")
+        form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)) if is_form else None
         try:
-            reply = control.answer(self.server.sandbox, self.command, path, query, _parse(body))
+            reply = control.answer(
+                self.server.sandbox, self.command, path, query, None if is_form else _parse(body), form
+            )
         except Exception:
             traceback.print_exc()
             return make_reply(500, {"error": "Internal error."})
         return reply or make_reply(404, {"success": False, "message": "Not found."})
+
+    def _is_own_page(self) -> bool:
+        """A web page in this machine's browser is local too, but its requests name their origin, and a browser that was
+        led here by a foreign name says that name."""
+        host = self.headers.get("Host", "")
+        if host.rpartition(":")[0] not in _OWN_NAMES:
+            return False
+        return self.headers.get("Origin", f"http://{host}") == f"http://{host}"
 
     def _serve_api(self, path: str, query: dict[str, str], body: bytes) -> str:
         """Answer one call of the API, or let it go wrong; a word on what happened."""
