@@ -338,14 +338,20 @@ class Line:
     credits: str
 
 
+_PERSON = ("first_name", "last_name", "full_name")
+_COMPANY = ("domain", "company", "job_title")
+_SAYS_MOST = ("headline", "industry")  # of a lead, beside its name
+
+
 def columns_of(operation: Operation) -> Columns:
     labels = {each.name: each.label for each in operation.fields}
-    main, *others = operation.needs
-    return Columns(
-        main="Person" if "last_name" in main else labels[main[0]],
-        second="Company" if others and "company" in others[0] else labels[others[0][0]] if others else "",
-        result=operation.answer_noun.capitalize() or "Verdict",
-    )
+    result = operation.answer_noun.capitalize() or "Verdict"
+    if operation.is_search:
+        said = {column.name: column.label for column in operation.result_columns}
+        return Columns("Place", next(said[name] for name in _SAYS_MOST if name in said), result)
+    if {"first_name", "last_name"} <= labels.keys():
+        return Columns("Person", "Company", result)
+    return Columns(labels[operation.needs[0][0]], "", result)
 
 
 def state_words(operation: Operation) -> dict[str, str]:
@@ -358,8 +364,13 @@ def title_of(job: EnrichmentJob, row: EnrichmentRow) -> tuple[str, str]:
     """Who or what a row is about, in its own words: main and second column."""
     operation = operations.get(job.operation)
     told = row.told or (column_mapping.apply(job.mapping, row.cells) if job.mapping else row.inputs)
-    groups = [_spoken(group, told) for group in operation.needs]
-    main, second = (*groups, "")[:2]
+    if operation.is_search:
+        result = row.answer.result if row.answer else {}
+        return f"{row.position:,}", next((str(result[name]) for name in _SAYS_MOST if result.get(name)), "")
+    if any(field.name == "first_name" for field in operation.fields):
+        main, second = _spoken(_PERSON, told), _spoken(_COMPANY, told)
+    else:
+        main, second = _spoken(operation.needs[0], told), ""
     return main or f"Row {row.position}", second
 
 

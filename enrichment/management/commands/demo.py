@@ -302,7 +302,7 @@ def _welcome(port: int, sandbox_port: int, log_ins: list[dict[str, str]]) -> str
         [
             "",
             f"  Enrichment desk   http://127.0.0.1:{port}/",
-            f"  Sandbox           http://127.0.0.1:{sandbox_port}/  (invented answers, {SPEED} times as fast)",
+            f"  Sandbox           http://127.0.0.1:{sandbox_port}/control/  (invented answers, {SPEED} times as fast)",
             "",
             *table,
             "",

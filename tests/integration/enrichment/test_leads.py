@@ -53,7 +53,7 @@ def test_leads_come_page_by_page_each_once(engine: Engine) -> None:
     assert rows_of(job)[0]["icypeas_domain"].endswith(".example")
 
 
-def test_list_that_ends_early_leaves_places_empty_and_free(engine: Engine) -> None:
+def test_list_that_ends_early_leaves_places_empty_and_free(engine: Engine, as_person: AsPerson) -> None:
     query = {**SALES, "profileLocation": {"include": ["PL"]}, "currentCompany": {"headcount": {">=": 1000}}}
     total = engine.sandbox.post("/find-people/count", {"query": query})["total"]
     assert 0 < total < 300
@@ -61,6 +61,9 @@ def test_list_that_ends_early_leaves_places_empty_and_free(engine: Engine) -> No
     job = engine.run(fetch(engine, total + 40, query))
 
     assert (job.state, job.rows_found, job.rows_skipped) == ("completed", total, 40)
+    page = as_person(engine.person).get(f"/jobs/{job.id}/").content.decode()
+    assert "Correct or send again" not in page
+    assert "Continue with these rows" in page
     assert ledger.job_sums(job.id).charged == total * Decimal("0.02")
     assert {row["icypeas_status"] for row in rows_of(job)[total:]} == {"skipped"}
     assert "no more leads" in rows_of(job)[-1]["icypeas_reason"]
@@ -212,7 +215,6 @@ def test_search_from_the_page_becomes_a_job_that_names_its_filters(
     engine.run(job)
     page = person.get(f"/jobs/{job.id}/").content.decode()
     assert "FR, DE; not Lyon" in page
-    assert "Correct or send again" not in page
     # The same search again names what was fetched, and its form is filled from the address.
     count = LeadCount.objects.create(
         operation="find-people",

@@ -150,3 +150,32 @@ def test_empty_form_names_its_fields_and_calls_nothing(
     assert "Fill in the" in page.content.decode()
     assert sum(route["total"] for route in engine.sandbox.state()["requests"].values()) == 0
     assert not EnrichmentJob.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("operation", "told", "field", "message"),
+    [
+        ("email-search", {"first_name": "Ann"}, "domain", "Fill in the"),
+        ("email-verification", {"email": "ann"}, "email", "no @-sign"),
+        ("domain-search", {"company": "-"}, "company", "neither a company nor a domain"),
+        ("reverse-lookup", {"email": "ann@"}, "email", "cannot be an email address"),
+        ("find-profile", {"first_name": "Ann", "company": "Acme"}, "last_name", "Fill in the last name"),
+        ("find-company", {}, "domain", "Fill in the"),
+        ("scrape-profile", {"profile_url": "linkedin.com/company/acme"}, "profile_url", "a company"),
+        ("scrape-company", {"company_url": "Acme"}, "company_url", "is not the address of a page"),
+        ("scrape-company", {"company_url": "x" * 301}, "company_url", "at most 300"),
+    ],
+)
+def test_mistake_is_shown_at_its_field_and_nothing_is_called(
+    engine: Engine, as_person: AsPerson, operation: str, told: dict[str, str], field: str, message: str
+) -> None:
+    page = as_person(engine.person).post(
+        f"/lookup/{operation}/", {"token": "t", "key": engine.key.id, **told}
+    )
+
+    text = page.content.decode()
+    assert page.status_code == 422
+    error = text[text.index(f'id="id_{field}_error"') :][:400]
+    assert message in error
+    assert engine.sandbox.state()["requests"] == {}
+    assert not EnrichmentJob.objects.exists()

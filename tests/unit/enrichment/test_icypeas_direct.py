@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from enrichment.providers.base import (
     BadInputError,
     BulkRequest,
+    FindRequest,
     ItemState,
     ProviderError,
+    ReadFailedError,
     UncertainOutcomeError,
     Verdict,
 )
@@ -332,4 +334,117 @@ def test_no_page_upsets_its_reader(operation, body):
     except ProviderError:
         return
     for item in found:
+        assert all(isinstance(value, str) for value in item.result.values())
+
+
+# Searches for leads
+
+
+def find(*replies, count=3, token="", operation="find-people"):
+    wire = Wire(*replies)
+    ids = [f"row-{n}" for n in range(count)]
+    request = FindRequest(operation, {"keyword": {"include": ["a"]}}, ids, token)
+    return IcypeasProvider(wire.client).find(request), wire
+
+
+def page_of(*leads, **more):
+    return httpx.Response(200, json={"success": True, "total": 9, "leads": list(leads), **more})
+
+
+def test_page_of_leads_fills_places_in_order_and_hands_its_token_on():
+    lead = {
+        "firstname": "Ada",
+        "lastname": None,
+        "profileUrl": PAGE,
+        "lastCompanySize": 12,
+        "lastCompanyWebsite": "https://www.engines.example",
+    }
+
+    page, wire = find(page_of(lead, {"headline": "x"}, pagination={"size": 3, "token": "next"}), token="this")
+
+    assert wire.body() == {
+        "query": {"keyword": {"include": ["a"]}},
+        "pagination": {"size": 3, "token": "this"},
+    }
+    assert ([item.external_id for item in page.items], page.token, page.total) == (
+        ["row-0", "row-1"],
+        "next",
+        9,
+    )
+    assert page.items[0].result["full_name"] == "Ada"
+    assert (page.items[0].result["employees"], page.items[0].result["domain"]) == ("12", "engines.example")
+    assert all(item.is_charged for item in page.items)
+
+
+@pytest.mark.parametrize("pagination", [{"size": 3, "token": "again"}, {"token": None}, {}, None, "x"])
+def test_empty_page_is_the_last_whatever_its_token(pagination):
+    page, _ = find(page_of(pagination=pagination))
+
+    assert (list(page.items), page.token) == ([], "")
+
+
+def test_more_leads_than_asked_are_left_out_and_malformed_ones_take_their_place():
+    page, _ = find(page_of("gone", {"firstname": "Ada"}, 5, {"firstname": "Bea"}))
+
+    assert [item.verdict for item in page.items] == [Verdict.NOT_FOUND, Verdict.FOUND, Verdict.NOT_FOUND]
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        httpx.Response(200, json={"success": False, "validationErrors": ["pagination.token expired"]}),
+        httpx.Response(400, json={"message": "token expired"}),
+    ],
+)
+def test_token_that_grew_old_is_bad_input(refusal):
+    with pytest.raises(BadInputError):
+        find(refusal, token="old")
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ({"success": True, "total": 1}, UncertainOutcomeError),
+        ({"success": False, "validationErrors": [{"type": "EmptyQueryError"}]}, BadInputError),
+    ],
+)
+def test_answer_without_leads_is_uncertain_and_a_refusal_is_one(said, error):
+    with pytest.raises(error):
+        find(httpx.Response(200, json=said))
+
+
+@pytest.mark.parametrize("said", [{}, {"total": None}, {"total": "many"}, {"total": -1}, {"total": [1]}])
+def test_count_without_a_total_is_read_again(said):
+    wire = Wire(httpx.Response(200, json={"success": True, **said}))
+
+    with pytest.raises(ReadFailedError):
+        IcypeasProvider(wire.client).count("find-companies", {"keyword": {"include": ["a"]}})
+
+
+@pytest.mark.parametrize("operation", ["find-people", "find-companies"])
+@given(
+    body=things
+    | st.fixed_dictionaries(
+        {
+            "success": st.just(True),
+            "leads": st.lists(
+                things
+                | st.dictionaries(
+                    st.sampled_from([*PROFILE, *COMPANY, "profileUrl", "lastCompanySize"]), things
+                ),
+                max_size=5,
+            ),
+        },
+        optional={"pagination": things, "total": things},
+    )
+)
+@settings(max_examples=150, deadline=None)
+def test_no_page_of_leads_upsets_us(operation, body):
+    try:
+        page, _ = find(httpx.Response(200, json=body), operation=operation)
+    except ProviderError:
+        return
+    assert len(page.items) <= 3
+    assert isinstance(page.token, str)
+    for item in page.items:
         assert all(isinstance(value, str) for value in item.result.values())
