@@ -7,11 +7,20 @@ from __future__ import annotations
 from celery import shared_task
 from django.conf import settings
 
-from enrichment import watchdog
-from enrichment.services import balances, decisions, hooks, lead_counts, processing, reservations, uploads
+from enrichment import roll_call, watchdog
+from enrichment.services import (
+    balances,
+    decisions,
+    hooks,
+    key_tests,
+    lead_counts,
+    processing,
+    reservations,
+    uploads,
+)
 from keys.services import worker_seen
 
-__all__ = ("watchdog",)  # its receiver is connected by this import, in every worker
+__all__ = ("roll_call", "watchdog")  # their receivers are connected by this import, in every worker
 
 URGENT, WORK = "urgent", "work"
 
@@ -34,6 +43,13 @@ def read_balance(account_id: int) -> None:
     """A person wants to see a fresh balance."""
     worker_seen()
     balances.read_balance(account_id)
+
+
+@shared_task
+def test_key(test_id: int) -> None:
+    """A person wants to know whether a key works."""
+    worker_seen()
+    key_tests.run(test_id)
 
 
 @shared_task

@@ -11,7 +11,7 @@ from typing import Any
 from django.db.models import DateTimeField, Q, Value
 from django.db.models.functions import Coalesce
 
-from keys import ledger, selectors
+from keys import ledger, presence, selectors
 from keys.models import Call, KeyRecord
 from keys.scopes import SCOPES
 from people.models import AuditEntry, User
@@ -140,6 +140,9 @@ class Detail:
     scopes: Sequence[selectors.ScopeUse]
     calls: Sequence[CallLine]
     history: Sequence[dict[str, Any]]
+    standing: presence.Standing
+    previous: presence.Standing | None
+    sharing: Sequence[KeyRecord]
     chart_days: Sequence[dict[str, Any]]
 
     @property
@@ -164,6 +167,9 @@ def get_detail(key: KeyRecord, user: User) -> Detail:
     return Detail(
         line=_line(key, days, names),
         missing=selectors.missing_for_activation(key),
+        standing=presence.standing(key.secret_ref),
+        previous=presence.standing(key.previous_secret_ref) if key.previous_secret_ref else None,
+        sharing=presence.sharing(key),
         available=ledger.available(key.account),
         cap_used=ledger.committed_today(key) if key.daily_cap is not None else Decimal(0),
         siblings=KeyRecord.objects.filter(account_id=key.account_id).exclude(id=key.id).count(),

@@ -283,3 +283,42 @@ class Worker(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Presence(models.Model):
+    """What one worker found at one reference when it last looked: a fingerprint, or the problem. `changed_at` is when that
+    last became another."""
+
+    worker = models.CharField(max_length=120)
+    reference = models.CharField(max_length=200)
+    fingerprint = models.CharField(max_length=12, blank=True, db_index=True)
+    problem = models.CharField(max_length=300, blank=True)
+    warnings = models.JSONField(default=list)
+    release = models.CharField(max_length=60, blank=True)
+    seen_at = models.DateTimeField(db_index=True)
+    changed_at = models.DateTimeField()
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=["worker", "reference"], name="one_sight_per_worker"),)
+        indexes = (models.Index(fields=["reference"]),)
+
+    def __str__(self) -> str:
+        return f"{self.worker}: {self.reference} {self.fingerprint or self.problem}"
+
+
+class KeyTest(models.Model):
+    """A test of a key with free calls: asked for by a person, made by a worker. `checks` are lists of name, state, value
+    and note, in their order."""
+
+    key = models.ForeignKey(KeyRecord, on_delete=models.CASCADE, related_name="tests")
+    asked_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    asked_at = models.DateTimeField()
+    done_at = models.DateTimeField(null=True, blank=True)
+    worker = models.CharField(max_length=120, blank=True)
+    checks = models.JSONField(default=list)
+
+    class Meta:
+        ordering = ("-id",)
+
+    def __str__(self) -> str:
+        return f"test of {self.key_id}"

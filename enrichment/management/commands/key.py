@@ -6,11 +6,9 @@ It stands in this app because `key test` calls the provider; every rule is in `k
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -19,35 +17,14 @@ from django.utils import timezone
 from rich.console import Console
 from rich.table import Table
 
-from enrichment.providers.base import (
-    KeyRejectedError,
-    NotSentError,
-    ProviderError,
-    RateLimitedError,
-    ReadFailedError,
-    UncertainOutcomeError,
-    UnpaidError,
-)
-from enrichment.services import send_path
-from keys import gate, ledger, limiter, scopes, secrets, selectors, services
-from keys.choices import USABLE_STATES, Outcome
-from keys.clock import db_now
+from enrichment.services import key_tests
+from keys import ledger, scopes, secrets, selectors, services
 from keys.models import KeyRecord
 from people.audit import terminal_actor
 from people.models import User
 from people.services import ensure_team
 
 MARKS = {"ok": "ok", "warn": "look", "bad": "NOT OK", "not reached": "-"}
-STEPS = ("Reference resolves", "Fingerprint", "Address", "Key accepted", "Balance")
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line of the test: `state` is ok, bad, warn or not reached."""
-
-    state: str
-    value: str
-    note: str = ""
 
 
 class Command(BaseCommand):
@@ -162,15 +139,15 @@ class Command(BaseCommand):
     def _test(self, options: dict[str, Any]) -> None:
         secrets.act_as_worker()
         key = _key(options["name"])
-        checks = _run_test(key)
+        checks = key_tests.run_checks(key)
         console = _console(self)
         console.print(f"Test of {key.name}", markup=False)
-        for name in STEPS:
-            check = checks.get(name, Check("not reached", "not reached"))
+        for name in key_tests.STEPS:
+            check = checks.get(name, key_tests.NOT_REACHED)
             console.print(f"{MARKS[check.state]:<8}{name:<20}{check.value}", markup=False, soft_wrap=True)
             if check.note:
                 console.print(f"{'':<28}{check.note}", markup=False, soft_wrap=True)
-        if len(checks) < len(STEPS) or any(check.state == "bad" for check in checks.values()):
+        if len(checks) < len(key_tests.STEPS) or any(check.state == "bad" for check in checks.values()):
             sys.exit(1)
 
 
@@ -263,95 +240,3 @@ def _console(command: BaseCommand) -> Console:
     """A console on the command's own output; wide when nobody looks, so that programs get whole lines."""
     out: Any = command.stdout
     return Console(file=out, highlight=False, width=None if out.isatty() else 200)
-
-
-# --- the test: each step is reached when the one before it was well -----------------------------------------------------
-
-
-def _run_test(key: KeyRecord) -> dict[str, Check]:
-    """Checks by their name, in the order of `STEPS`; the ones after a bad one are missing."""
-    checks: dict[str, Check] = {}
-    try:
-        resolved = secrets.resolve(key.secret_ref)
-    except secrets.SecretError as error:
-        checks["Reference resolves"] = Check("bad", key.secret_ref, str(error))
-        return checks
-    checks["Reference resolves"] = Check(
-        "warn" if resolved.warnings else "ok", key.secret_ref, " ".join(resolved.warnings)
-    )
-    checks["Fingerprint"] = Check(
-        "ok", resolved.fingerprint, _previous_fingerprint(key, resolved.fingerprint)
-    )
-    try:
-        limiter.take_slot(
-            account_id=key.account_id, route="probe", interval_s=services.PROBE_EVERY_S, max_wait_s=0
-        )
-    except limiter.BusyError as error:
-        note = f"The account {key.account.name} was tested less than a minute ago. Try again in {error.wait_s:.0f} s."
-        checks["Address"] = Check("bad", settings.ICYPEAS_BASE_URL, note)
-        return checks
-    asked_at = db_now()
-    try:
-        balance = send_path.read_balance(key, is_probe=True)
-    except gate.GateRefusedError as error:
-        checks["Address"] = Check("bad", settings.ICYPEAS_BASE_URL, error.message)
-    except limiter.BusyError as error:
-        checks["Address"] = Check(
-            "bad", settings.ICYPEAS_BASE_URL, f"Its limit is used up. Try again in {error.wait_s:.0f} s."
-        )
-    except ProviderError as error:
-        if key.state in USABLE_STATES:  # what a revoked record is told says nothing of the account
-            services.store_balance_error(key.account, error.message)
-        checks.update(_provider_checks(error))
-    else:
-        services.store_balance(key.account, credits=balance.credits, asked_at=asked_at)
-        checks["Address"] = _address_ok()
-        checks["Key accepted"] = Check("ok", "yes")
-        checks["Balance"] = Check("ok", f"{ledger.words(balance.credits)} credits")
-    return checks
-
-
-def _previous_fingerprint(key: KeyRecord, current: str) -> str:
-    """Whether the previous reference still holds a secret, and the same one."""
-    if not key.previous_secret_ref:
-        return ""
-    try:
-        previous = secrets.resolve(key.previous_secret_ref).fingerprint
-    except secrets.SecretError:
-        return f"{key.previous_secret_ref} holds nothing any more"
-    if previous == current:
-        return f"the same as at {key.previous_secret_ref}"
-    return f"another than at {key.previous_secret_ref} ({previous})"
-
-
-def _address_ok() -> Check:
-    host = urlsplit(settings.ICYPEAS_BASE_URL).hostname or ""
-    kind = "Icypeas" if settings.ICYPEAS_IS_REAL else "this machine" if settings.ICYPEAS_IS_LOOPBACK else host
-    return Check("ok", settings.ICYPEAS_BASE_URL, f"answered, {kind}")
-
-
-def _provider_checks(error: ProviderError) -> dict[str, Check]:
-    """Which step a failed call ended at, and what to do about it."""
-    base = settings.ICYPEAS_BASE_URL
-    if isinstance(error, NotSentError):
-        note = f"No connection: {error.message.rstrip('.')}. Look at ICYPEAS_BASE_URL, DNS and the firewall; the key was not sent."
-        return {"Address": Check("bad", base, note)}
-    if isinstance(error, RateLimitedError | ReadFailedError | UncertainOutcomeError):
-        note = f"Icypeas did not answer as it should: {error.message.rstrip('.')}. Try again in a minute; this says nothing of the key."
-        return {"Address": Check("bad", base, note)}
-    if isinstance(error, KeyRejectedError):
-        cause = (
-            "Icypeas wants the account's user id, or does not know this key"
-            if error.needs_user_id
-            else "Compare the fingerprint with the worker's; the key may be cut off, replaced, or of another account"
-        )
-        return {"Address": _address_ok(), "Key accepted": Check("bad", "refused (401)", f"{cause}.")}
-    if isinstance(error, UnpaidError):
-        note = "The subscription is unpaid. Pay it at Icypeas; the key itself is known."
-        return {
-            "Address": _address_ok(),
-            "Key accepted": Check("ok", "yes"),
-            "Balance": Check("bad", "unpaid", note),
-        }
-    outcome = Outcome(send_path.outcome_of(error)).label
-    return {"Address": _address_ok(), "Key accepted": Check("bad", outcome, error.message)}

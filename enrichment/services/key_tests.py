@@ -1,0 +1,180 @@
+"""Does a key work? With free calls alone, step by step; each step is reached when the one before it was well."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.db import transaction
+
+from enrichment.providers.base import (
+    KeyRejectedError,
+    NotSentError,
+    ProviderError,
+    RateLimitedError,
+    ReadFailedError,
+    UncertainOutcomeError,
+    UnpaidError,
+)
+from enrichment.services import send_path
+from keys import gate, ledger, limiter, secrets, services
+from keys.choices import USABLE_STATES, Outcome
+from keys.clock import db_now
+from keys.models import KeyRecord, KeyTest
+from keys.scopes import SCOPES
+from people import audit
+
+STEPS = ("Reference resolves", "Fingerprint", "Address", "Key accepted", "Balance", "Scopes")
+PATIENCE = timedelta(seconds=90)  # a test that no worker made within this time is over
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the test: `state` is ok, bad, warn or not reached."""
+
+    state: str
+    value: str
+    note: str = ""
+
+
+NOT_REACHED = Check("not reached", "not reached")
+
+
+class TestTooSoonError(Exception):
+    """The key was tested a moment ago; `wait_s` is how long to wait."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(f"This key was tested less than a minute ago. Try again in {wait_s:.0f} s.")
+        self.wait_s = wait_s
+
+
+def ask(actor: audit.Actor, key: KeyRecord) -> KeyTest:
+    """Note that a person wants a test; one that is under way is that one. At most one a minute and key: `TestTooSoonError`."""
+    assert actor.user is not None
+    with transaction.atomic():
+        KeyRecord.objects.select_for_update().get(id=key.id)
+        last = KeyTest.objects.filter(key=key).order_by("-id").first()
+        now = db_now()
+        if last and last.done_at is None and last.asked_at > now - PATIENCE:
+            return last
+        age_s = (now - last.asked_at).total_seconds() if last else services.PROBE_EVERY_S
+        if age_s < services.PROBE_EVERY_S:
+            raise TestTooSoonError(services.PROBE_EVERY_S - age_s)
+        test = KeyTest.objects.create(key=key, asked_by=actor.user, asked_at=now)
+        audit.record(actor, "key.tested", key)
+    return test
+
+
+def run(test_id: int) -> None:
+    """Make the test, in a worker. One that is made already, or too old, stays as it is."""
+    test = KeyTest.objects.select_related("key__account").filter(id=test_id, done_at=None).first()
+    if test is None or test.asked_at < db_now() - PATIENCE:
+        return
+    found = run_checks(test.key)
+    checks = [{"name": name, **asdict(found.get(name, NOT_REACHED))} for name in STEPS]
+    KeyTest.objects.filter(id=test.id, done_at=None).update(
+        checks=checks, done_at=db_now(), worker=settings.WORKER_NAME
+    )
+
+
+def run_checks(key: KeyRecord) -> dict[str, Check]:
+    """Checks by their name, in the order of `STEPS`; the ones after a bad one are missing."""
+    checks: dict[str, Check] = {}
+    try:
+        resolved = secrets.resolve(key.secret_ref)
+    except secrets.SecretError as error:
+        checks["Reference resolves"] = Check("bad", key.secret_ref, str(error))
+        return checks
+    checks["Reference resolves"] = Check(
+        "warn" if resolved.warnings else "ok", key.secret_ref, " ".join(resolved.warnings)
+    )
+    checks["Fingerprint"] = Check(
+        "ok", resolved.fingerprint, _previous_fingerprint(key, resolved.fingerprint)
+    )
+    try:
+        limiter.take_slot(
+            account_id=key.account_id, route="probe", interval_s=services.PROBE_EVERY_S, max_wait_s=0
+        )
+    except limiter.BusyError as error:
+        note = f"The account {key.account.name} was tested less than a minute ago. Try again in {error.wait_s:.0f} s."
+        checks["Address"] = Check("bad", settings.ICYPEAS_BASE_URL, note)
+        return checks
+    asked_at = db_now()
+    try:
+        balance = send_path.read_balance(key, is_probe=True)
+    except gate.GateRefusedError as error:
+        checks["Address"] = Check("bad", settings.ICYPEAS_BASE_URL, error.message)
+    except limiter.BusyError as error:
+        checks["Address"] = Check(
+            "bad", settings.ICYPEAS_BASE_URL, f"Its limit is used up. Try again in {error.wait_s:.0f} s."
+        )
+    except ProviderError as error:
+        if key.state in USABLE_STATES:  # what a revoked record is told says nothing of the account
+            services.store_balance_error(key.account, error.message)
+        checks.update(_provider_checks(error))
+    else:
+        services.store_balance(key.account, credits=balance.credits, asked_at=asked_at)
+        checks["Address"] = _address_ok()
+        checks["Key accepted"] = Check("ok", "yes")
+        checks["Balance"] = Check(
+            "ok" if balance.credits > 0 else "warn",
+            f"{ledger.words(balance.credits)} credits",
+            f"Plan {balance.plan}, {balance.status}." if balance.plan else "",
+        )
+        checks["Scopes"] = _scopes(key)
+    return checks
+
+
+def _scopes(key: KeyRecord) -> Check:
+    """Icypeas' keys have no scopes of their own: whoever holds the secret may do everything. Ours are kept by the gate."""
+    value = f"{len(key.scopes)} of {len(SCOPES)} granted here"
+    note = "Icypeas itself knows no scopes: this app refuses what is not granted, and the secret alone could do all of it."
+    return Check("ok", value, note)
+
+
+def _previous_fingerprint(key: KeyRecord, current: str) -> str:
+    """Whether the previous reference still holds a secret, and the same one."""
+    if not key.previous_secret_ref:
+        return ""
+    try:
+        previous = secrets.resolve(key.previous_secret_ref).fingerprint
+    except secrets.SecretError:
+        return f"{key.previous_secret_ref} holds nothing any more"
+    if previous == current:
+        return f"the same as at {key.previous_secret_ref}"
+    return f"another than at {key.previous_secret_ref} ({previous})"
+
+
+def _address_ok() -> Check:
+    host = urlsplit(settings.ICYPEAS_BASE_URL).hostname or ""
+    kind = "Icypeas" if settings.ICYPEAS_IS_REAL else "this machine" if settings.ICYPEAS_IS_LOOPBACK else host
+    return Check("ok", settings.ICYPEAS_BASE_URL, f"answered, {kind}")
+
+
+def _provider_checks(error: ProviderError) -> dict[str, Check]:
+    """Which step a failed call ended at, and what to do about it."""
+    base = settings.ICYPEAS_BASE_URL
+    if isinstance(error, NotSentError):
+        note = f"No connection: {error.message.rstrip('.')}. Look at ICYPEAS_BASE_URL, DNS and the firewall; the key was not sent."
+        return {"Address": Check("bad", base, note)}
+    if isinstance(error, RateLimitedError | ReadFailedError | UncertainOutcomeError):
+        note = f"Icypeas did not answer as it should: {error.message.rstrip('.')}. Try again in a minute; this says nothing of the key."
+        return {"Address": Check("bad", base, note)}
+    if isinstance(error, KeyRejectedError):
+        cause = (
+            "Icypeas wants the account's user id, or does not know this key"
+            if error.needs_user_id
+            else "Compare the fingerprint with the worker's; the key may be cut off, replaced, or of another account"
+        )
+        return {"Address": _address_ok(), "Key accepted": Check("bad", "refused (401)", f"{cause}.")}
+    if isinstance(error, UnpaidError):
+        note = "The subscription is unpaid. Pay it at Icypeas; the key itself is known."
+        return {
+            "Address": _address_ok(),
+            "Key accepted": Check("ok", "yes"),
+            "Balance": Check("bad", "unpaid", note),
+        }
+    outcome = Outcome(send_path.outcome_of(error)).label
+    return {"Address": _address_ok(), "Key accepted": Check("bad", outcome, error.message)}

@@ -1,0 +1,158 @@
+"""What workers report about secrets, and what a key's page makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from keys import presence
+from keys.clock import db_now
+from keys.models import Presence, Worker
+from keys.services import worker_seen
+from people.models import User
+from tests import factories
+
+AsPerson = Callable[[User], Client]
+SECRET = "canary-presence-0123456789abcdef"
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def as_worker(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Report as a worker of that name whose environment holds that secret."""
+    settings.PROCESS_ROLE = "worker"
+
+    def report(name: str, secret: str | None = SECRET, release: str = "") -> int:
+        settings.WORKER_NAME, settings.RELEASE = name, release
+        if secret is None:
+            monkeypatch.delenv("ICYPEAS_API_KEY", raising=False)
+        else:
+            monkeypatch.setenv("ICYPEAS_API_KEY", secret)
+        worker_seen()
+        return presence.report()
+
+    return report
+
+
+def test_workers_with_the_same_secret_are_told_as_one(as_worker: Callable[..., int]) -> None:
+    key = factories.make_key()
+    for name in ("w1", "w2", "w3"):
+        assert as_worker(name) == 1
+
+    standing = presence.standing(key.secret_ref)
+
+    assert (standing.text, standing.tone, standing.is_uniform) == (
+        "seen by 3 of 3 workers, same fingerprint",
+        "ok",
+        True,
+    )
+    assert SECRET not in repr(list(Presence.objects.values()))
+
+
+def test_worker_without_the_secret_is_named_with_its_problem(as_worker: Callable[..., int]) -> None:
+    key = factories.make_key()
+    as_worker("w1")
+    as_worker("w2", None)
+
+    standing = presence.standing(key.secret_ref)
+
+    assert (standing.text, standing.tone) == ("seen by 1 of 2 workers", "bad")
+    (missing,) = standing.missing
+    assert missing.worker == "w2"
+    assert "ICYPEAS_API_KEY" in missing.problem
+
+
+def test_different_secrets_are_counted(as_worker: Callable[..., int]) -> None:
+    key = factories.make_key()
+    as_worker("w1")
+    as_worker("w2", SECRET + "-other")
+
+    standing = presence.standing(key.secret_ref)
+
+    assert (standing.text, standing.tone) == ("seen by 2 of 2 workers, 2 different fingerprints", "bad")
+
+
+def test_what_was_taken_off_a_secret_is_told_and_is_no_difference(as_worker: Callable[..., int]) -> None:
+    key = factories.make_key()
+    as_worker("w1")
+    as_worker("w2", f"Bearer {SECRET}")
+
+    standing = presence.standing(key.secret_ref)
+
+    assert standing.is_uniform
+    assert any("Bearer" in warning for warning in standing.warnings)
+
+
+def test_worker_that_ended_does_not_count(as_worker: Callable[..., int]) -> None:
+    key = factories.make_key()
+    as_worker("w1")
+    as_worker("w2", None)
+    Worker.objects.filter(name="w2").update(seen_at=db_now() - timedelta(minutes=5))
+
+    assert presence.standing(key.secret_ref).text == "seen by 1 of 1 worker"
+
+
+def test_change_is_dated_and_a_steady_sight_keeps_its_date(as_worker: Callable[..., int]) -> None:
+    key = factories.make_key()
+    as_worker("w1", release="1.0")
+    long_ago = db_now() - timedelta(days=1)
+    Presence.objects.update(changed_at=long_ago)
+
+    as_worker("w1", release="1.1")
+    assert presence.standing(key.secret_ref).sights[0].changed_at == long_ago
+    as_worker("w1", None, release="1.2")
+
+    (sight,) = presence.standing(key.secret_ref).sights
+    assert (sight.release, sight.changed_at > long_ago, sight.fingerprint) == ("1.2", True, "")
+
+
+def test_reference_that_nobody_names_any_more_is_forgotten(as_worker: Callable[..., int]) -> None:
+    key = factories.make_key()
+    as_worker("w1")
+    type(key).objects.update(secret_ref="env:ICYPEAS_OTHER")
+
+    as_worker("w1")
+
+    assert list(Presence.objects.values_list("reference", flat=True)) == ["env:ICYPEAS_OTHER"]
+
+
+def test_records_with_one_secret_show_each_other(
+    as_worker: Callable[..., int], monkeypatch: pytest.MonkeyPatch, as_person: AsPerson
+) -> None:
+    monkeypatch.setenv("ICYPEAS_KEY_TWO", SECRET)
+    one = factories.make_key("sandbox_one_ops")
+    two = factories.make_key("sandbox_two_ops", secret_ref="env:ICYPEAS_KEY_TWO", account=one.account)
+    other = factories.make_key("sandbox_other_ops", secret_ref="env:ICYPEAS_NOWHERE", account=one.account)
+    as_worker("w1")
+
+    assert (presence.sharing(one), presence.sharing(two), presence.sharing(other)) == ([two], [one], [])
+    page = as_person(factories.make_user(role="key_admin")).get(f"/keys/{one.name}/").content.decode()
+    assert "Same secret as" in page
+    assert "Seen by 1 of 1 worker" in page
+
+
+def test_page_lists_what_differs_between_workers(as_worker: Callable[..., int], as_person: AsPerson) -> None:
+    key = factories.make_key()
+    as_worker("w1", release="2026.11")
+    as_worker("w2", None)
+
+    page = as_person(factories.make_user(role="key_admin")).get(f"/keys/{key.name}/").content.decode()
+
+    assert "What the workers find" in page
+    assert "release 2026.11" in page
+    assert SECRET not in page
+
+
+def test_web_never_reports(settings: Any) -> None:
+    factories.make_key()
+    settings.PROCESS_ROLE = "web"
+
+    presence.report()
+
+    (sight,) = Presence.objects.all()
+    assert (sight.fingerprint, "Only workers" in sight.problem) == ("", True)
