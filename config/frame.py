@@ -65,6 +65,7 @@ def frame(request: HttpRequest) -> dict[str, Any]:
         review.append(_item(request, "Spend", "enrichment:spend", "wallet"))
     if user.may(Right.VIEW_ACTIVITY):
         review.append(_item(request, "Activity", "people:activity", "scroll-text"))
+    review.append(_item(request, "People", "people:people", "users-round"))
     if review:
         groups.append({"label": "Review", "items": review})
     shown.update(

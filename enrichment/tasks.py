@@ -19,6 +19,7 @@ from enrichment.services import (
     uploads,
 )
 from keys.services import worker_seen
+from people import seals
 
 __all__ = ("roll_call", "watchdog")  # their receivers are connected by this import, in every worker
 
@@ -85,6 +86,7 @@ def sweep_due() -> None:
     reservations.give_back_overdue()
     lead_counts.forget()
     hooks.forget()
+    seals.seal_new()
     for account_id in hooks.waiting_accounts():
         heed_hooks.apply_async((account_id,), queue=URGENT)
     for account_id in balances.due_accounts():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import date
 from urllib.parse import urlencode
 
 from django import forms
@@ -24,21 +25,39 @@ class ActivityFilter:
 
     search: str = ""
     action: str = ""
+    person: int | None = None
+    since: date | None = None
+    until: date | None = None
     before: int | None = None
 
-    def address(self, *, action: str | None = None, before: int | None = None) -> str:
-        """The query string of this filter with another `action`, or at an older page; a changed filter starts anew."""
-        given = {"q": self.search, "action": self.action if action is None else action, "before": before}
+    @property
+    def is_set(self) -> bool:
+        return any((self.search, self.action, self.person, self.since, self.until))
+
+    def address(self, **changes: object) -> str:
+        """The query string of this filter with some parts changed; a changed filter starts at the newest entry."""
+        given = {**asdict(self), "before": None, **changes}
+        given["q"] = given.pop("search")
         return "?" + urlencode({name: value for name, value in given.items() if value})
 
 
 class ActivityFilterForm(forms.Form):
     q = forms.CharField(required=False, max_length=100)
     action = forms.CharField(required=False, max_length=30)
+    person = forms.IntegerField(required=False, min_value=1, max_value=2**63 - 1)
+    since = forms.DateField(required=False)
+    until = forms.DateField(required=False)
     before = forms.IntegerField(required=False, min_value=1, max_value=2**63 - 1)
 
     def wanted(self) -> ActivityFilter:
         """The filter; what makes no sense in an address is left out of it."""
         self.is_valid()
         cleaned = self.cleaned_data
-        return ActivityFilter(cleaned.get("q") or "", cleaned.get("action") or "", cleaned.get("before"))
+        return ActivityFilter(
+            cleaned.get("q") or "",
+            cleaned.get("action") or "",
+            cleaned.get("person"),
+            cleaned.get("since"),
+            cleaned.get("until"),
+            cleaned.get("before"),
+        )

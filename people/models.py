@@ -141,6 +141,19 @@ class AuditEntry(models.Model):
         return pairs
 
 
+class AuditSeal(models.Model):
+    """The seal of one audit entry; in the order of their ids they form a chain (`seals`). Append-only."""
+
+    entry = models.OneToOneField(AuditEntry, on_delete=models.PROTECT, related_name="seal")
+    digest = models.CharField(max_length=64)
+
+    class Meta:
+        ordering = ("id",)
+
+    def __str__(self) -> str:
+        return f"seal of {self.entry_id}"
+
+
 def _change(before: object, after: object) -> str:
     """What became of one field; of a list, what was added and taken away."""
     old, new = str(before).split(", "), str(after).split(", ")

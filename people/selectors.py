@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime, time, timedelta
+
 from django.db.models import Q, QuerySet
+from django.utils import timezone
 
 from people.models import AuditEntry, Team, User
 from people.rights import Right, Role, roles_with
@@ -28,7 +31,14 @@ def _any_of(words: list[str]) -> str:
 
 
 # What the first word of an action is about: the filter of the activity page.
-AREAS = {"key.": "Keys", "job.": "Jobs", "person.": "People"}
+AREAS = {
+    "key.": "Keys",
+    "account.": "Accounts",
+    "job.": "Jobs",
+    "price.": "Prices",
+    "budget.": "Budgets",
+    "person.": "People",
+}
 
 
 def active_owners() -> QuerySet[User]:
@@ -50,10 +60,15 @@ def names_in_team_of(user: User) -> frozenset[str]:
     return frozenset(User.objects.filter(team_id=user.team_id).values_list("name", flat=True))
 
 
-def list_activity(
-    *, search: str = "", action: str = "", before_id: int | None = None, limit: int = 50
-) -> list[AuditEntry]:
-    """Audit entries newest first, one more than `limit` when there are older ones."""
+def filter_activity(
+    *,
+    search: str = "",
+    action: str = "",
+    person: int | None = None,
+    since: date | None = None,
+    until: date | None = None,
+) -> QuerySet[AuditEntry]:
+    """Audit entries of one filter; days are the viewer's, both included."""
     entries = AuditEntry.objects.select_related("actor")
     if search:
         entries = entries.filter(
@@ -61,9 +76,33 @@ def list_activity(
         )
     if action:
         entries = entries.filter(action__startswith=action)
+    if person:
+        entries = entries.filter(actor_id=person)
+    if since:
+        entries = entries.filter(at__gte=_start_of(since))
+    if until:
+        entries = entries.filter(at__lt=_start_of(until + timedelta(days=1)))
+    return entries
+
+
+def _start_of(day: date) -> datetime:
+    return datetime.combine(day, time.min, tzinfo=timezone.get_current_timezone())
+
+
+def list_activity(
+    entries: QuerySet[AuditEntry], *, before_id: int | None = None, limit: int = 50
+) -> list[AuditEntry]:
+    """Entries newest first, one more than `limit` when there are older ones."""
     if before_id:
         entries = entries.filter(id__lt=before_id)
     return list(entries.order_by("-id")[: limit + 1])
+
+
+def people_in_activity() -> list[User]:
+    """Whoever did something that is told."""
+    return list(
+        User.objects.filter(id__in=AuditEntry.objects.order_by().values("actor").distinct()).order_by("name")
+    )
 
 
 def history_of(object_type: str, object_id: int, *, limit: int = 20) -> list[AuditEntry]:

@@ -10,5 +10,7 @@ urlpatterns = [
     path("logout/", views.log_out, name="logout"),
     path("theme/", views.theme, name="theme"),
     path("activity/", views.activity, name="activity"),
+    path("activity/activity.csv", views.activity_export, name="activity_export"),
+    path("people/", views.people_page, name="people"),
     path("help/", views.help_page, name="help"),
 ]

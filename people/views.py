@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from axes.helpers import get_cool_off
 from django.conf import settings
 from django.contrib.auth import login, logout
 from django.contrib.auth.decorators import login_not_required
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.shortcuts import render, resolve_url
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.debug import sensitive_post_parameters
@@ -17,10 +20,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from django.views.decorators.vary import vary_on_headers
 
 from config.htmx import HtmxHttpRequest, wants_partial
-from people import selectors
-from people.forms import ActivityFilterForm, LogInForm
+from people import audit, audit_export, selectors
+from people.forms import ActivityFilter, ActivityFilterForm, LogInForm
+from people.models import AuditEntry, User
 from people.permissions import require_right
-from people.rights import Right
+from people.rights import RIGHTS, Right, Role
 
 THEMES = ("light", "dark")
 YEAR_S = 365 * 24 * 3600
@@ -109,11 +113,10 @@ def theme(request: HttpRequest) -> HttpResponse:
 def activity(request: HtmxHttpRequest) -> HttpResponse:
     """The audit log, newest first."""
     wanted = ActivityFilterForm(request.GET).wanted()
-    entries = selectors.list_activity(
-        search=wanted.search, action=wanted.action, before_id=wanted.before, limit=PAGE
-    )
+    entries = selectors.list_activity(_entries_of(wanted), before_id=wanted.before, limit=PAGE)
     has_older, entries = len(entries) > PAGE, entries[:PAGE]
     is_region = wants_partial(request)
+    people = selectors.people_in_activity()
     context = {
         "wanted": wanted,
         "entries": entries,
@@ -124,14 +127,92 @@ def activity(request: HtmxHttpRequest) -> HttpResponse:
         ],
         "area": selectors.AREAS.get(wanted.action, wanted.action),
         "without_area": wanted.address(action=""),
-        "clear": "?" if wanted.search or wanted.action else "",
-        "hidden": [("action", wanted.action)] if wanted.action else [],
+        "people": [{"label": one.name, "url": wanted.address(person=one.id)} for one in people],
+        "person": next((one.name for one in people if one.id == wanted.person), ""),
+        "without_person": wanted.address(person=None),
+        "periods": _periods(wanted),
+        "period": _period(wanted),
+        "without_period": wanted.address(since=None, until=None),
+        "clear": "?" if wanted.is_set else "",
+        "hidden": [
+            (name, value)
+            for name, value in (
+                ("action", wanted.action),
+                ("person", wanted.person),
+                ("since", wanted.since),
+                ("until", wanted.until),
+            )
+            if value
+        ],
         "newest": wanted.address() if wanted.before else "",
         "older": wanted.address(before=entries[-1].id) if has_older else "",
+        "export": f"{reverse('people:activity_export')}{wanted.address()}",
         "is_region": is_region,
     }
     name = "people/partials/activity_entries.html" if is_region else "people/activity.html"
     return render(request, name, context)
+
+
+def _entries_of(wanted: ActivityFilter) -> QuerySet[AuditEntry]:
+    return selectors.filter_activity(
+        search=wanted.search,
+        action=wanted.action,
+        person=wanted.person,
+        since=wanted.since,
+        until=wanted.until,
+    )
+
+
+def _periods(wanted: ActivityFilter) -> list[dict[str, str]]:
+    """Usual stretches of days; others stand in the address."""
+    today = timezone.localdate()
+    days = {"Today": 0, "Last 7 days": 6, "Last 30 days": 29, "Last 90 days": 89}
+    return [
+        {"label": label, "url": wanted.address(since=today - timedelta(days=back), until=None)}
+        for label, back in days.items()
+    ]
+
+
+def _period(wanted: ActivityFilter) -> str:
+    since, until = (f"{day.day} {day:%b %Y}" if day else "" for day in (wanted.since, wanted.until))
+    return (
+        f"{since} to {until}"
+        if since and until
+        else f"since {since}"
+        if since
+        else f"until {until}"
+        if until
+        else ""
+    )
+
+
+@require_safe
+@require_right(Right.VIEW_ACTIVITY)
+def activity_export(request: HttpRequest) -> StreamingHttpResponse:
+    """The entries of the filter as CSV, oldest first. That it was taken is told, too."""
+    assert isinstance(request.user, User)
+    wanted = ActivityFilterForm(request.GET).wanted()
+    entries = _entries_of(wanted).order_by("id")
+    audit.record(
+        audit.Actor(request.user), "person.took_activity", request.user, detail={"entries": entries.count()}
+    )
+    response = StreamingHttpResponse(audit_export.write(entries), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="activity-{timezone.localdate()}.csv"'
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+@require_safe
+def people_page(request: HttpRequest) -> HttpResponse:
+    """Who is here with which roles, and what each role may do."""
+    roles = [(Role(role), rights) for role, rights in RIGHTS.items()]
+    context = {
+        "people": selectors.list_people(),
+        "roles": [role.label for role, _ in roles],
+        "matrix": [(right.label, [right in rights for _, rights in roles]) for right in Right],
+        "who_manages": selectors.who_can(Right.MANAGE_KEYS),
+    }
+    return render(request, "people/people.html", context)
 
 
 @require_safe

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F, Max, Min, OuterRef, Q, QuerySet, Subquery
 
 from enrichment import operations
@@ -228,6 +228,17 @@ def prepare(job: EnrichmentJob) -> None:
         reservations.trim(locked, note="already known at the start")
         if cached:
             tell(job.id, f"{cached:,} rows were already known and cost nothing", icon="database")
+    if locked.rows_total > CHUNK:
+        _tell_the_planner()
+
+
+def _tell_the_planner() -> None:
+    """PostgreSQL knows nothing of rows that were just written until it analyses its tables, minutes later; meanwhile it
+    sorts the whole list for each batch. Without the right to do so it warns and goes on."""
+    if connection.vendor == "postgresql":
+        tables = ", ".join(model._meta.db_table for model in (EnrichmentRow, Question, BatchItem))
+        with connection.cursor() as cursor:
+            cursor.execute(f"ANALYZE {tables}")
 
 
 def _choose_leads(waiting: QuerySet[EnrichmentRow]) -> int:

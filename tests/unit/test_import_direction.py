@@ -21,7 +21,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("config.env", "config.htmx", "config.filesystem_broker", "config.process_runner", "config.ui"),
     ("people", "people.rights", "people.migrations"),
     ("people.models",),
-    ("people.audit",),
+    ("people.audit", "people.seals", "people.audit_export"),
     ("people.selectors",),
     ("people.permissions", "people.services"),
     ("people.forms",),

@@ -1,0 +1,48 @@
+"""`manage.py audit`: check the chain of the audit log, and take the log home."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from people import audit_export, seals
+from people.models import AuditEntry
+
+
+class Command(BaseCommand):
+    help = "Check the chain of the audit log (exit status 1 where it does not hold), or write the log as CSV."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True, metavar="verify|export")
+        verify = actions.add_parser("verify", help="walk the chain")
+        verify.add_argument(
+            "--expect",
+            default="",
+            metavar="COUNT:HEAD",
+            help="what an earlier check printed: the chain must still hold it, so that a cut-off end shows",
+        )
+        actions.add_parser("export", help="every entry as CSV on standard output, oldest first")
+
+    def handle(self, *args: Any, action: str, **options: Any) -> None:
+        if action == "export":
+            self._export()
+        elif not self._verify(options["expect"]):
+            sys.exit(1)
+
+    def _verify(self, expected: str) -> bool:
+        seals.seal_new()
+        verdict = seals.verify()
+        for fault in verdict.faults:
+            self.stdout.write(f"NOT OK  entry {fault.entry} {fault.text}")
+        is_held = not expected or seals.holds(expected)
+        if not is_held:
+            self.stdout.write(f"NOT OK  the chain does not hold {expected}: entries were cut off or changed")
+        is_well = is_held and not verdict.faults
+        self.stdout.write(f"{'ok' if is_well else 'NOT OK'}      {verdict.seals}:{verdict.head}")
+        return is_well
+
+    def _export(self) -> None:
+        for chunk in audit_export.write(AuditEntry.objects.order_by("id")):
+            self.stdout.write(chunk, ending="")
