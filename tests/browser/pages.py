@@ -61,6 +61,8 @@ def pages_of(desk: Desk) -> list[Shot]:
         Shot("key-draft", "/keys/prod_webinar_import_growth/", "Key admin"),
         Shot("key-new", "/keys/new/", "Key admin"),
         Shot("key-edit", "/keys/prod_crm_sync_revops/edit/", "Key admin"),
+        Shot("key-test", "/keys/sandbox_training_revops/test/", "Key admin"),
+        Shot("people", "/people/", "Viewer"),
         Shot("activity", "/activity/", "Manager"),
         Shot("help", "/help/"),
         Shot("styleguide", "/styleguide/", "Manager"),
