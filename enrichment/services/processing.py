@@ -524,7 +524,9 @@ def _take_turn(job: EnrichmentJob, mode: Mode, again_s: float) -> list[Batch]:
 
 
 def _look_at_files(job: EnrichmentJob) -> None:
-    batches = _take_turn(job, Mode.BULK, settings.FILE_LOOK_S)
+    # With answers to fetch there is time; without any, waiting for the next look would be all that is done.
+    is_idle = not Batch.objects.filter(job=job, state=BatchState.COLLECTING).exists()
+    batches = _take_turn(job, Mode.BULK, settings.FILE_LOOK_S / (2 if is_idle else 1))
     by_ref = {batch.provider_ref: batch for batch in batches if batch.state == BatchState.SENT}
     by_name = {batch.name: batch for batch in batches if batch.state == BatchState.DOUBT}
     oldest = min((batch.intent_at for batch in batches if batch.intent_at), default=None)
