@@ -3,6 +3,7 @@
 from django.urls import path
 
 from enrichment.views import (
+    explain,
     hooks,
     job_continue,
     job_create,
@@ -43,6 +44,8 @@ urlpatterns = [
     path("jobs/<int:number>/continue/", job_continue.job_continue, name="job_continue"),
     path("jobs/<int:number>/export/", job_detail.job_export, name="job_export"),
     path("jobs/<int:number>/raw/<int:position>/", job_detail.row_raw, name="row_raw"),
+    path("keys/<str:name>/calls/<int:number>/", explain.call_why, name="call_why"),
+    path("jobs/<int:number>/why/", explain.job_why, name="job_why"),
     path("keys/<str:name>/test/", key_test.key_test, name="key_test"),
     path("keys/<str:name>/test/<int:number>/", key_test.key_test_result, name="key_test_result"),
     path("hooks/icypeas/<slug:token>/", hooks.hook, name="hook"),

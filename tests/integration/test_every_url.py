@@ -16,7 +16,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from enrichment.models import LeadCount
 from keys.clock import db_now
-from keys.models import KeyTest
+from keys.models import Call, KeyTest
 from people.models import User
 from people.rights import RIGHTS, Right, Role
 from tests import factories
@@ -54,6 +54,8 @@ LINES: dict[str, Line] = {
     "keys:name_preview": Line(M),
     "keys:key_detail": Line(K),
     "keys:key_edit": Line(M, M),
+    "enrichment:call_why": Line(K),
+    "enrichment:job_why": Line(V, None, JOB),
     "enrichment:key_test": Line(K, M),
     "enrichment:key_test_result": Line(K),
     "enrichment:overview": Line(V),
@@ -120,6 +122,7 @@ class World:
     key: Any
     count: Any
     test: Any
+    call: Any
     insiders: dict[str, User]
     outsiders: dict[str, User]
 
@@ -146,7 +149,17 @@ def world() -> World:
         total=1,
     )
     test = KeyTest.objects.create(key=key, asked_by=owner, asked_at=now, done_at=now)
-    return World(job, look_up, key, count, test, insiders, outsiders)
+    call = Call.objects.create(
+        account=key.account,
+        key=key,
+        route="email-search",
+        scope="email-search:single",
+        worker="w",
+        at=now,
+        outcome="vendor_401",
+    )
+    type(job).objects.filter(id=job.id).update(key=key)
+    return World(job, look_up, key, count, test, call, insiders, outsiders)
 
 
 def address_of(pattern: str, name: str, world: World) -> str:
@@ -154,6 +167,8 @@ def address_of(pattern: str, name: str, world: World) -> str:
     number = world.look_up.id if line.of == LOOK_UP else world.job.id
     if name == "enrichment:lead_counted":
         number = world.count.id
+    if name == "enrichment:call_why":
+        number = world.call.id
     if name == "enrichment:key_test_result":
         number = world.test.id
     operation = "find-people" if name.startswith("enrichment:lead") else "email-verification"

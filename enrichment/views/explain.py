@@ -1,0 +1,56 @@
+"""Why a call failed, with evidence; reached from the key's calls and from a job that is paused for it."""
+
+from __future__ import annotations
+
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
+from django.views.decorators.http import require_safe
+
+from enrichment import selectors
+from enrichment.choices import JobState, PauseReason
+from keys import explainer
+from keys.choices import Outcome
+from keys.models import Call
+from people.models import User
+from people.permissions import require_right
+from people.rights import Right
+
+KEY_PAUSES = (PauseReason.KEY, PauseReason.POLICY, PauseReason.PROVIDER, PauseReason.CREDITS)
+
+
+@require_safe
+@require_right(Right.VIEW_KEYS)
+def call_why(request: HttpRequest, name: str, number: int) -> HttpResponse:
+    """The explanation of one failed call of a key."""
+    assert isinstance(request.user, User)
+    call = get_object_or_404(
+        Call.objects.select_related("key__account", "key__owner").exclude(outcome=Outcome.OK),
+        id=number,
+        key__name=name,
+    )
+    held_up = selectors.visible_to(request.user).filter(
+        key=call.key, state=JobState.PAUSED, pause_reason__in=KEY_PAUSES
+    )
+    context = {
+        "why": explainer.explain(call),
+        "call": call,
+        "key": call.key,
+        "held_up": held_up[:10],
+        "outcome": Outcome(call.outcome).label,
+    }
+    return render(request, "enrichment/call_why.html", context)
+
+
+@require_safe
+@require_right(Right.VIEW_JOBS)
+def job_why(request: HttpRequest, number: int) -> HttpResponseRedirect:
+    """To the explanation of the last call of a job that failed; to the job where none did."""
+    assert isinstance(request.user, User)
+    job = get_object_or_404(selectors.visible_to(request.user), id=number)
+    if job.key is None:
+        raise Http404
+    call = explainer.failed_calls(job.key, job.id)
+    if call is None or not request.user.may(Right.VIEW_KEYS):
+        return HttpResponseRedirect(reverse("enrichment:job_detail", args=[job.id]))
+    return HttpResponseRedirect(reverse("enrichment:call_why", args=[job.key.name, call.id]))

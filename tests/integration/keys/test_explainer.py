@@ -1,0 +1,240 @@
+"""Why a call failed: source, cause, evidence, what to do and who can; the secret's way to the workers is looked at first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from keys import explainer, services
+from keys.choices import Outcome
+from keys.clock import db_now
+from keys.models import Call, KeyRecord, Presence, Worker
+from people import audit
+from people.models import User
+from tests import factories
+
+AsPerson = Callable[[User], Client]
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def key() -> KeyRecord:
+    return factories.make_key("sandbox_forms_growth")
+
+
+def call(key: KeyRecord, outcome: str, *, minutes_ago: float = 0, **more: Any) -> Call:
+    return Call.objects.create(
+        **{
+            "account": key.account,
+            "key": key,
+            "route": "email-verification",
+            "scope": "email-verification:bulk",
+            "worker": "w1",
+            "at": db_now() - timedelta(minutes=minutes_ago),
+            "outcome": outcome,
+            "status": 401 if outcome == Outcome.VENDOR_401 else None,
+            **more,
+        }
+    )
+
+
+def sees(
+    key: KeyRecord,
+    worker: str,
+    fingerprint: str,
+    *,
+    problem: str = "",
+    changed: datetime | None = None,
+    **more: Any,
+) -> None:
+    now = db_now()
+    Worker.objects.update_or_create(name=worker, defaults={"seen_at": now})
+    Presence.objects.create(
+        worker=worker,
+        reference=key.secret_ref,
+        fingerprint=fingerprint,
+        problem=problem,
+        seen_at=now,
+        changed_at=changed or now - timedelta(days=9),
+        **more,
+    )
+
+
+def why(failed: Call) -> explainer.Explanation:
+    return explainer.explain(Call.objects.select_related("key__account").get(id=failed.id))
+
+
+def test_secret_that_is_not_everywhere_comes_first(key: KeyRecord) -> None:
+    sees(key, "w1", "aaa")
+    sees(
+        key,
+        "w2",
+        "",
+        problem="ICYPEAS_API_KEY is not set.",
+        release="r-2291",
+        changed=db_now() - timedelta(minutes=3),
+    )
+    call(key, Outcome.OK, minutes_ago=9)
+
+    told = why(call(key, Outcome.VENDOR_401))
+
+    assert told.cause.title == "1 of 2 workers have no secret"
+    assert (told.cause.source, "r-2291" in told.cause.text) == (explainer.CONFIGURATION, True)
+    assert "Rotating" in told.cause.will_not_help
+
+
+def test_different_secrets_are_the_cause(key: KeyRecord) -> None:
+    sees(key, "w1", "aaa")
+    sees(key, "w2", "bbb")
+
+    assert why(call(key, Outcome.VENDOR_401)).cause.title == "The workers hold different secrets"
+
+
+def test_value_placed_after_the_last_good_call_is_the_cause(key: KeyRecord) -> None:
+    call(key, Outcome.OK, minutes_ago=20)
+    sees(key, "w1", "bbb", changed=db_now() - timedelta(minutes=5), release="r-2291")
+
+    told = why(call(key, Outcome.VENDOR_401))
+
+    assert told.cause.title == "Another secret was placed, and Icypeas does not take it"
+    assert "release r-2291" in told.cause.text
+    assert ("What changed before?", "warn") in [(item.question, item.state) for item in told.evidence]
+
+
+def test_user_id_is_told_from_a_bad_key(key: KeyRecord) -> None:
+    sees(key, "w1", "aaa")
+
+    told = why(call(key, Outcome.VENDOR_401, message="bulk-search: UserNotFoundError"))
+
+    assert "user id" in told.cause.title
+    assert any("--user-id" in step for step in told.cause.steps)
+
+
+def test_other_key_that_works_rules_out_that_access_is_off(key: KeyRecord) -> None:
+    sees(key, "w1", "aaa")
+    other = factories.make_key("sandbox_other_ops", account=key.account)
+    failed = call(key, Outcome.VENDOR_401, fingerprint="aaa", minutes_ago=2)
+    call(other, Outcome.OK, fingerprint="bbb")
+
+    told = why(failed)
+
+    assert told.cause.title == "This secret is not the account's any more"
+    assert ("API access switched off", "another key of the account is let in") in told.ruled_out
+    assert "regeneration" in told.cause.will_not_help
+
+
+def test_nobody_let_in_points_at_the_account(key: KeyRecord) -> None:
+    sees(key, "w1", "aaa")
+    call(key, Outcome.OK, minutes_ago=60)
+    call(key, Outcome.VENDOR_401, minutes_ago=3)
+
+    told = why(call(key, Outcome.VENDOR_401))
+
+    assert (told.cause.source, told.calls) == (explainer.VENDOR, 2)
+    assert "switched on" in told.cause.steps[0]
+
+
+def test_changed_reference_is_found_in_the_history(key: KeyRecord) -> None:
+    sees(key, "w1", "aaa")
+    call(key, Outcome.OK, minutes_ago=30)
+    audit.record(
+        audit.Actor(None, "terminal"),
+        "key.changed",
+        key,
+        detail={"secret reference": ["env:ICYPEAS_OLD", key.secret_ref]},
+    )
+
+    assert "another place" in why(call(key, Outcome.VENDOR_401)).cause.title
+
+
+@pytest.mark.parametrize(
+    "message", ["API keys are no longer supported, use OAuth", "This organization policy forbids API keys"]
+)
+def test_way_in_that_was_closed_names_the_notice_and_offers_no_retry(key: KeyRecord, message: str) -> None:
+    told = why(call(key, Outcome.VENDOR_403, message=message, status=403))
+
+    assert told.cause.title == "Icypeas closed this way in"
+    assert message in told.cause.text
+    assert f"{db_now():%d %b %Y}" in told.cause.text
+    assert told.cause.is_retryable is False
+
+
+def test_lost_scope_names_who_took_it_and_why(key: KeyRecord) -> None:
+    admin = factories.make_user(role="key_admin", name="Mira Okafor")
+    call(key, Outcome.OK, minutes_ago=30)
+    spec = services.KeySpec(
+        "sandbox",
+        "forms",
+        "growth",
+        key.owner,
+        "Forms",
+        ["email-search:bulk"],
+        key.secret_ref,
+        account=key.account.name,
+    )
+    services.change_key(audit.Actor(admin), key, spec, reason="rotation")
+
+    told = why(call(key, Outcome.POLICY_SCOPE, message="no scope", fingerprint=""))
+
+    assert told.cause.title == "The scope email-verification:bulk was lost"
+    assert "Mira Okafor" in told.cause.text
+    assert told.cause.source == explainer.POLICY
+
+
+@pytest.mark.parametrize("outcome", [outcome for outcome in Outcome if outcome != Outcome.OK])
+def test_every_outcome_has_source_cause_steps_and_somebody(
+    key: KeyRecord, outcome: Outcome, as_person: AsPerson
+) -> None:
+    failed = call(key, outcome, message="said <b>this</b>")
+
+    told = why(failed)
+
+    assert told.cause.source in explainer._SOURCES
+    assert told.cause.title
+    assert told.cause.steps
+    assert told.cause.who
+    advice = " ".join(told.cause.steps).lower()
+    assert "rotate" not in advice
+    assert "regenerate" not in advice
+    page = (
+        as_person(factories.make_user(role="key_admin"))
+        .get(f"/keys/{key.name}/calls/{failed.id}/")
+        .content.decode()
+    )
+    assert "What to do" in page
+    assert "<b>this</b>" not in page
+
+
+def test_good_call_needs_no_explanation(key: KeyRecord, as_person: AsPerson) -> None:
+    good = call(key, Outcome.OK)
+
+    with pytest.raises(ValueError, match="went well"):
+        why(good)
+    assert (
+        as_person(factories.make_user(role="key_admin")).get(f"/keys/{key.name}/calls/{good.id}/").status_code
+        == 404
+    )
+
+
+def test_paused_job_leads_to_the_explanation_of_its_own_call(key: KeyRecord, as_person: AsPerson) -> None:
+    manager = factories.make_user(role="manager")
+    job = factories.make_job(2, created_by=manager)
+    type(job).objects.filter(id=job.id).update(
+        key=key,
+        state="paused",
+        pause_reason="key",
+        state_text="Paused: Icypeas refused the key (401).",
+        started_at=db_now(),
+    )
+    own = call(key, Outcome.VENDOR_401, job=job.id)
+    call(key, Outcome.UNPAID)
+    person = as_person(manager)
+
+    assert "Why, and what to do" in person.get(f"/jobs/{job.id}/").content.decode()
+    assert person.get(f"/jobs/{job.id}/why/")["Location"] == f"/keys/{key.name}/calls/{own.id}/"
+    assert job.name in person.get(f"/keys/{key.name}/calls/{own.id}/").content.decode()
