@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 
 from keys.choices import KeyState
 from keys.clock import db_now
@@ -149,6 +150,28 @@ def standing(reference: str) -> Standing:
         for row in rows
     ]
     return Standing(len(names), sights)
+
+
+def with_sight(keys: QuerySet[KeyRecord]) -> QuerySet[Any]:
+    """Annotate what the living workers find: `is_secret_missing` (by some worker), `do_secrets_differ`, and
+    `is_shared_across` (a record of another environment holds the same secret)."""
+    living = Presence.objects.filter(worker__in=living_workers().values("name"))
+    here = living.filter(reference=OuterRef("secret_ref"))
+    another = living.filter(reference=OuterRef("reference")).exclude(
+        fingerprint__in=("", OuterRef("fingerprint"))
+    )
+    mine = Presence.objects.filter(reference=OuterRef(OuterRef(OuterRef("secret_ref")))).exclude(
+        fingerprint=""
+    )
+    same = Presence.objects.filter(
+        reference=OuterRef("secret_ref"), fingerprint__in=mine.values("fingerprint")
+    )
+    elsewhere = KeyRecord.objects.exclude(state=KeyState.REVOKED).exclude(environment=OuterRef("environment"))
+    return keys.annotate(
+        is_secret_missing=Exists(here.exclude(problem="")),
+        do_secrets_differ=Exists(here.exclude(fingerprint="").filter(Exists(another))),
+        is_shared_across=Exists(elsewhere.filter(Exists(same))),
+    )
 
 
 def sharing(key: KeyRecord) -> list[KeyRecord]:

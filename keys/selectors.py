@@ -14,7 +14,7 @@ from django.db.models import Case, Count, Max, Q, QuerySet, Sum, When
 from django.db.models.functions import TruncDate
 from django.utils import timezone
 
-from keys import ledger
+from keys import ledger, presence
 from keys.choices import POLICY_OUTCOMES, USABLE_STATES, EntryKind, KeyState, Outcome, Realm
 from keys.models import Account, Call, KeyRecord, LedgerEntry
 from people.models import User
@@ -131,23 +131,35 @@ def with_severity(keys: QuerySet[KeyRecord]) -> QuerySet[Any]:
     today = timezone.localdate()
     soon = today + DUE_SOON
     usable = Q(state__in=USABLE_STATES)
+    ill_placed = Q(is_secret_missing=True) | Q(do_secrets_differ=True) | Q(is_shared_across=True)
     bad = _is_ownerless() | (
-        usable & (Q(rotate_by__lt=today) | Q(expires_at__lt=today) | Q(last_used_outcome__in=KEY_TROUBLE))
+        usable
+        & (
+            Q(rotate_by__lt=today)
+            | Q(expires_at__lt=today)
+            | Q(last_used_outcome__in=KEY_TROUBLE)
+            | ill_placed
+        )
     )
     without_deputy = Q(deputy__isnull=True) & ~Q(environment__in=settings.RELAXED_ENVIRONMENTS)
-    warn = usable & (Q(rotate_by__lte=soon) | Q(expires_at__lte=soon) | without_deputy)
-    return keys.annotate(severity=Case(When(bad, then=2), When(warn, then=1), default=0))
+    warn = usable & (Q(rotate_by__lte=soon) | Q(expires_at__lte=soon) | without_deputy | _is_unused())
+    seen: QuerySet[KeyRecord] = presence.with_sight(keys)
+    return seen.annotate(severity=Case(When(bad, then=2), When(warn, then=1), default=0))
+
+
+def _is_unused() -> Q:
+    """Not used for `UNUSED_AFTER`, or never in so long a life."""
+    long_ago = timezone.now() - UNUSED_AFTER
+    return Q(last_used_at__lt=long_ago) | Q(last_used_at__isnull=True, created_at__lt=long_ago)
 
 
 def _view(view: str, user: User) -> Q:
     """What belongs to a saved view of the inventory; an unknown one shows everything."""
-    long_ago = timezone.now() - UNUSED_AFTER
     usable = Q(state__in=USABLE_STATES)
     views = {
         "findings": Q(severity__gt=0),
         "mine": Q(owner=user) | Q(deputy=user),
-        "unused": usable
-        & (Q(last_used_at__lt=long_ago) | Q(last_used_at__isnull=True, created_at__lt=long_ago)),
+        "unused": usable & _is_unused(),
         "rotation": usable & Q(rotate_by__lte=timezone.localdate() + DUE_SOON),
         "inactive": ~usable,
     }
@@ -202,10 +214,46 @@ def findings_of(key: KeyRecord) -> list[Finding]:
                     "outcome", "bad", f"Last call: {said}", "Jobs with this key pause until it is mended."
                 )
             )
+        found += _sight_findings(key)
         found += _date_findings(key, today)
+        idle_since = key.last_used_at or key.created_at
+        if idle_since < timezone.now() - UNUSED_AFTER:
+            days = (timezone.now() - idle_since).days
+            evidence = (
+                f"Last used on {_day(key.last_used_at.date())}."
+                if key.last_used_at
+                else "Never used through this app."
+            )
+            found.append(
+                Finding(
+                    "unused", "warn", f"Not used for {_days(days)}", f"{evidence} Revoke what nobody needs."
+                )
+            )
         if key.deputy is None and key.environment not in settings.RELAXED_ENVIRONMENTS:
             found.append(Finding("deputy", "warn", "No deputy", "Nobody stands in for the owner."))
     return sorted(found, key=lambda finding: finding.tone != "bad")
+
+
+def _sight_findings(key: KeyRecord) -> list[Finding]:
+    """What the workers find at the record's reference; read with the record, or for it alone."""
+    seen: Any = key
+    if not hasattr(key, "is_secret_missing"):
+        seen = presence.with_sight(KeyRecord.objects.filter(id=key.id)).get()
+    found = []
+    if seen.is_secret_missing:
+        standing = presence.standing(key.secret_ref)
+        evidence = f"{len(standing.missing)} of {standing.workers} workers find nothing at {key.secret_ref}."
+        found.append(Finding("secret", "bad", "Secret not found", evidence))
+    if seen.do_secrets_differ:
+        evidence = f"It depends on the worker which secret stands at {key.secret_ref}."
+        found.append(Finding("fingerprint", "bad", "The workers hold different secrets", evidence))
+    if seen.is_shared_across:
+        names = ", ".join(
+            other.name for other in presence.sharing(key) if other.environment != key.environment
+        )
+        evidence = f"{names} holds the same secret: what leaks there opens this."
+        found.append(Finding("sharing", "bad", "Secret shared across environments", evidence))
+    return found
 
 
 def _date_findings(key: KeyRecord, today: date) -> list[Finding]:
@@ -294,6 +342,8 @@ def missing_for_activation(key: KeyRecord) -> list[str]:
         missing.append("a scope")
     if not key.secret_ref:
         missing.append("a secret reference")
+    if key.pk and any(other.environment != key.environment for other in presence.sharing(key)):
+        missing.append("a secret that no other environment holds")
     return missing
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from keys import presence
+from keys import presence, selectors
 from keys.clock import db_now
 from keys.models import Presence, Worker
 from keys.services import worker_seen
@@ -156,3 +156,58 @@ def test_web_never_reports(settings: Any) -> None:
 
     (sight,) = Presence.objects.all()
     assert (sight.fingerprint, "Only workers" in sight.problem) == ("", True)
+
+
+def codes(key: Any) -> list[str]:
+    """Findings of the record, read by itself and within the inventory."""
+    alone = [finding.code for finding in selectors.findings_of(key)]
+    listed = selectors.with_severity(selectors.all_keys()).get(id=key.id)
+    assert [finding.code for finding in selectors.findings_of(listed)] == alone
+    tones = {finding.tone for finding in selectors.findings_of(listed)}
+    assert listed.severity == (2 if "bad" in tones else 1 if tones else 0)
+    return alone
+
+
+def test_secret_that_some_worker_misses_is_a_finding(as_worker: Callable[..., int]) -> None:
+    key = factories.make_key()
+    assert codes(key) == []
+    as_worker("w1")
+    as_worker("w2", None)
+
+    assert codes(key) == ["secret"]
+    Worker.objects.filter(name="w2").update(seen_at=db_now() - timedelta(minutes=5))
+    assert codes(key) == []
+
+
+def test_different_secrets_are_a_finding(as_worker: Callable[..., int]) -> None:
+    key = factories.make_key()
+    as_worker("w1")
+    as_worker("w2", SECRET + "-other")
+
+    assert codes(key) == ["fingerprint"]
+
+
+def test_secret_of_another_environment_is_a_finding_and_keeps_a_draft_a_draft(
+    as_worker: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ICYPEAS_KEY_DEV", SECRET)
+    one = factories.make_key("sandbox_one_ops")
+    other = factories.make_key("dev_two_ops", environment="dev", secret_ref="env:ICYPEAS_KEY_DEV")
+    as_worker("w1")
+
+    assert (codes(one), codes(other)) == (["sharing"], ["sharing"])
+    assert "a secret that no other environment holds" in selectors.missing_for_activation(other)
+    type(other).objects.filter(id=other.id).update(state="revoked")
+    assert codes(one) == []
+
+
+def test_key_that_nobody_uses_is_a_finding() -> None:
+    key = factories.make_key()
+    type(key).objects.filter(id=key.id).update(created_at=db_now() - timedelta(days=45))
+    key.refresh_from_db()
+
+    assert codes(key) == ["unused"]
+    assert "Not used for 45 days" in selectors.findings_of(key)[0].title
+    type(key).objects.filter(id=key.id).update(last_used_at=db_now() - timedelta(days=3))
+    key.refresh_from_db()
+    assert codes(key) == []
