@@ -11,7 +11,7 @@ from typing import Any
 from django.db.models import DateTimeField, Q, Value
 from django.db.models.functions import Coalesce
 
-from keys import ledger, presence, selectors
+from keys import budgets, ledger, presence, selectors
 from keys.models import Call, KeyRecord
 from keys.scopes import SCOPES
 from people.models import AuditEntry, User
@@ -140,6 +140,7 @@ class Detail:
     scopes: Sequence[selectors.ScopeUse]
     calls: Sequence[CallLine]
     history: Sequence[dict[str, Any]]
+    budgets: Sequence[budgets.Standing]
     standing: presence.Standing
     previous: presence.Standing | None
     sharing: Sequence[KeyRecord]
@@ -167,6 +168,7 @@ def get_detail(key: KeyRecord, user: User) -> Detail:
     return Detail(
         line=_line(key, days, names),
         missing=selectors.missing_for_activation(key),
+        budgets=[budgets.standing(budget) for budget in budgets.for_key(key)],
         standing=presence.standing(key.secret_ref),
         previous=presence.standing(key.previous_secret_ref) if key.previous_secret_ref else None,
         sharing=presence.sharing(key),

@@ -22,10 +22,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from enrichment import column_mapping, csv_export, csv_import, operations, selectors
-from enrichment.choices import SILENT_PAUSES, JobState, RowState, Source
+from enrichment.choices import SILENT_PAUSES, JobState, PauseReason, RowState, Source
 from enrichment.csv_import import ENCODINGS, Layout, UploadError
 from enrichment.models import EnrichmentJob
-from enrichment.services import balances, exporting, processing, submission, uploads
+from enrichment.services import balances, exporting, processing, reservations, submission, uploads
 from keys import ledger
 from keys.clock import db_now
 from keys.models import KeyRecord
@@ -82,6 +82,11 @@ class Command(BaseCommand):
         parser.add_argument("--again", action="store_true", help="run a file again that ran within 24 hours")
         parser.add_argument("--yes", action="store_true", help="start without asking")
         parser.add_argument(
+            "--sample",
+            action="store_true",
+            help=f"ask {settings.SAMPLE_ROWS} random rows first, show what came out, and ask whether to go on",
+        )
+        parser.add_argument(
             "--json", action="store_true", help="print the summary as JSON on standard output"
         )
 
@@ -101,6 +106,9 @@ class Command(BaseCommand):
             submission.cancel_job(actor, job.id, reason="the same list ran a short while ago")
         interrupted = _work(console, actor, run)
         run.refresh_from_db()
+        if run.pause_reason == PauseReason.SAMPLE and not interrupted:
+            interrupted = _after_sample(console, actor, run)
+            run.refresh_from_db()
         _write(run, out, options["preset"])
         _report(console, run, out, as_json=options["json"])
         sys.exit(_exit_status(run, interrupted))
@@ -219,7 +227,7 @@ def _start(
     balances.read_balance(key.account_id)
     key.account.refresh_from_db()
     _print_estimate(console, job, key, options["freshness_days"])
-    if not options["yes"] and not _confirmed(console):
+    if not options["yes"] and not _confirmed(console, "Start?"):
         submission.cancel_job(actor, job.id, reason="not confirmed")
         console.print("Nothing was sent and nothing was paid.")
         return None, REFUSED
@@ -231,6 +239,7 @@ def _start(
         max_credits=limit,
         is_again=True,
         pay_again_limit=max(pay_again, Decimal(0)),
+        is_sample=options["sample"],
     )
     try:
         return submission.start_job(actor, job.id, order), 0
@@ -265,8 +274,24 @@ def _print_estimate(console: Console, job: EnrichmentJob, key: KeyRecord, freshn
     console.print(table)
 
 
-def _confirmed(console: Console) -> bool:
-    console.print("Start? [y/N] ", end="", markup=False)
+def _after_sample(console: Console, actor: Actor, job: EnrichmentJob) -> bool:
+    """Go on with the other rows if the person says so; else the job stays paused, and the same command goes on with it.
+    True when the person pressed Ctrl-C."""
+    console.print(job.state_text, markup=False)
+    left = reservations.unsent(job)
+    console.print(f"The other {job.rows_waiting:,} rows cost at most {ledger.words(left)} credits.")
+    if not _confirmed(console, "Go on?"):
+        console.print("Paused after the sample. The same command goes on with it.")
+        return False
+    try:
+        submission.resume_job(actor, job.id)
+    except submission.SubmissionError as error:
+        raise CommandError(error.message, returncode=REFUSED) from error
+    return _work(console, actor, job)
+
+
+def _confirmed(console: Console, question: str) -> bool:
+    console.print(f"{question} [y/N] ", end="", markup=False)
     try:
         return input().strip().lower() in {"y", "yes"}
     except EOFError:

@@ -1,0 +1,72 @@
+"""`manage.py enrich --sample`: a few rows first, then a person goes on or leaves it."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+
+from enrichment.models import EnrichmentJob
+from enrichment.services import processing
+from tests.fakes.engine import Engine, paid_inputs
+
+ROWS = 40
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "list.csv"
+    path.write_text("email\n" + "".join(f"ann{n}@sbx-found.example\n" for n in range(ROWS)))
+    return path
+
+
+def enrich(engine: Engine, source: Path, *more: str) -> int:
+    """The exit status."""
+    with pytest.raises(SystemExit) as ended:
+        call_command(
+            "enrich", str(source), "--operation", "email-verification", "--key", engine.key.name, *more
+        )
+    return int(ended.value.code or 0)
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, *said: str) -> None:
+    waiting = iter(said)
+    monkeypatch.setattr("builtins.input", lambda *_: next(waiting))
+    monkeypatch.setattr(processing, "TICK_S", 0.02)
+
+
+def rows_of(source: Path) -> list[dict[str, str]]:
+    with source.with_name("list-enriched.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_sample_goes_on_when_the_person_says_so(
+    engine: Engine, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers(monkeypatch, "y", "y")
+
+    assert enrich(engine, source, "--sample") == 0
+
+    job = EnrichmentJob.objects.get()
+    assert (job.state, job.sample_asked, job.rows_found + job.rows_not_found) == ("completed", 10, ROWS)
+    assert set(paid_inputs(engine.sandbox).values()) == {1}
+    assert len(rows_of(source)) == ROWS
+
+
+def test_sample_that_is_left_stays_paused_and_the_same_command_goes_on(
+    engine: Engine, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers(monkeypatch, "n")
+    assert enrich(engine, source, "--sample", "--yes") != 0
+    job = EnrichmentJob.objects.get()
+    assert (job.state, job.pause_reason, job.rows_waiting) == ("paused", "sample", ROWS - 10)
+    assert len(paid_inputs(engine.sandbox)) == 10
+    assert sum(row["icypeas_status"] == "waiting" for row in rows_of(source)) == ROWS - 10
+
+    assert enrich(engine, source, "--yes") == 0
+
+    job.refresh_from_db()
+    assert (job.state, job.rows_open) == ("completed", 0)
+    assert set(paid_inputs(engine.sandbox).values()) == {1}
