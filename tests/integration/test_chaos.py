@@ -30,7 +30,7 @@ def chaos(*arguments: str) -> tuple[int, dict[str, Any], str]:
 
 
 def test_killed_processes_and_an_emptied_broker_lose_nothing_and_pay_nothing_twice() -> None:
-    status, figures, said = chaos("--rows", "1000", "--kills", "8", "--empty-broker", "--seed", "3")
+    status, figures, said = chaos("--rows", "3000", "--kills", "8", "--empty-broker", "--seed", "3")
 
     assert status == 0, said
     assert figures["job"] == "completed"
