@@ -171,7 +171,9 @@ def _injection(facts: Facts) -> Cause | None:
     if standing.missing:
         names = _names([sight.worker for sight in standing.missing])
         return Cause(
-            f"{len(standing.missing)} of {standing.workers} workers have no secret",
+            f"{len(standing.missing)} of {standing.workers} workers have no secret"
+            if standing.seen
+            else "No worker has the secret",
             CONFIGURATION,
             f"{names} find nothing usable at {reference}: {standing.missing[0].problem}{after}",
             [
@@ -180,7 +182,7 @@ def _injection(facts: Facts) -> Cause | None:
                 "Wait until presence says that all workers see the same fingerprint, then test the key.",
             ],
             facts.admins,
-            "Rotating the key: it is good, it is only not everywhere.",
+            "Rotating the key: it is good, it is only not where the workers look.",
         )
     if len(standing.fingerprints) > 1:
         return Cause(

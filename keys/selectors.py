@@ -242,7 +242,12 @@ def _sight_findings(key: KeyRecord) -> list[Finding]:
     found = []
     if seen.is_secret_missing:
         standing = presence.standing(key.secret_ref)
-        evidence = f"{len(standing.missing)} of {standing.workers} workers find nothing at {key.secret_ref}."
+        who = (
+            "No worker finds"
+            if not standing.seen
+            else f"{len(standing.missing)} of {standing.workers} workers do not find"
+        )
+        evidence = f"{who} a secret at {key.secret_ref}."
         found.append(Finding("secret", "bad", "Secret not found", evidence))
     if seen.do_secrets_differ:
         evidence = f"It depends on the worker which secret stands at {key.secret_ref}."
