@@ -38,6 +38,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("keys.breaker",),
     ("keys.selectors",),
     ("keys.gate", "keys.services"),
+    ("keys.causes",),
     ("keys.inventory", "keys.explainer"),
     ("keys.forms", "keys.budget_forms", "keys.addresses"),
     ("keys.views",),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from keys import explainer, services
+from keys import causes, explainer, services
 from keys.choices import Outcome
 from keys.clock import db_now
 from keys.models import Call, KeyRecord, Presence, Worker
@@ -84,7 +84,7 @@ def test_secret_that_is_not_everywhere_comes_first(key: KeyRecord) -> None:
     told = why(call(key, Outcome.VENDOR_401))
 
     assert told.cause.title == "1 of 2 workers have no secret"
-    assert (told.cause.source, "r-2291" in told.cause.text) == (explainer.CONFIGURATION, True)
+    assert (told.cause.source, "r-2291" in told.cause.text) == (causes.CONFIGURATION, True)
     assert "Rotating" in told.cause.will_not_help
 
 
@@ -135,7 +135,7 @@ def test_nobody_let_in_points_at_the_account(key: KeyRecord) -> None:
 
     told = why(call(key, Outcome.VENDOR_401))
 
-    assert (told.cause.source, told.calls) == (explainer.VENDOR, 2)
+    assert (told.cause.source, told.calls) == (causes.VENDOR, 2)
     assert "switched on" in told.cause.steps[0]
 
 
@@ -183,7 +183,7 @@ def test_lost_scope_names_who_took_it_and_why(key: KeyRecord) -> None:
 
     assert told.cause.title == "The scope email-verification:bulk was lost"
     assert "Mira Okafor" in told.cause.text
-    assert told.cause.source == explainer.POLICY
+    assert told.cause.source == causes.POLICY
 
 
 @pytest.mark.parametrize("outcome", [outcome for outcome in Outcome if outcome != Outcome.OK])
@@ -194,7 +194,7 @@ def test_every_outcome_has_source_cause_steps_and_somebody(
 
     told = why(failed)
 
-    assert told.cause.source in explainer._SOURCES
+    assert told.cause.source in explainer.SOURCES
     assert told.cause.title
     assert told.cause.steps
     assert told.cause.who
