@@ -6,9 +6,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils import timezone
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_safe
 from django.views.decorators.vary import vary_on_headers
@@ -17,6 +18,7 @@ from config.htmx import HtmxHttpRequest, wants_partial
 from keys import addresses, inventory, selectors, services
 from keys.forms import REFERENCES, KeyCreateForm, KeyEditForm, KeyFilterForm, NameForm
 from keys.models import KeyRecord
+from people import audit, csv_out
 from people.audit import Actor
 from people.models import User
 from people.permissions import require_right
@@ -49,6 +51,7 @@ def key_list(request: HtmxHttpRequest) -> HttpResponse:
         "page": page,
         "chips": addresses.chips(wanted, list_teams()),
         "clear": addresses.clear(wanted),
+        "export": f"{reverse('keys:key_export')}{addresses.address(wanted)}",
         "first": addresses.address(wanted) if after else "",
         "next": addresses.address(wanted, after=page.next_after) if page.next_after else "",
     }
@@ -62,6 +65,22 @@ def key_list(request: HtmxHttpRequest) -> HttpResponse:
         **_admin_context(user),
     }
     return render(request, "keys/key_list.html", context)
+
+
+@require_safe
+@require_right(Right.VIEW_KEYS)
+def key_export(request: HttpRequest) -> StreamingHttpResponse:
+    """The records of the filter as CSV: where secrets are found, never what they are."""
+    user = _person(request)
+    wanted = KeyFilterForm(request.GET).wanted()
+    audit.record(
+        Actor(user), "person.took_keys", user, detail={"records": selectors.filter_keys(wanted, user).count()}
+    )
+    rows = csv_out.write(inventory.EXPORT_COLUMNS, inventory.export_rows(wanted, user))
+    response = StreamingHttpResponse(rows, content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="keys-{timezone.localdate()}.csv"'
+    response["Cache-Control"] = "no-store"
+    return response
 
 
 @require_safe

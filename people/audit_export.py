@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator
 
 from django.db.models import QuerySet
 
+from people import csv_out
 from people.models import AuditEntry
 
 COLUMNS = (
@@ -25,23 +24,13 @@ COLUMNS = (
     "detail",
     "seal",
 )
-_FORMULA_STARTS = tuple("=+-@\t\r")
 _AT_ONCE = 500
 
 
 def write(entries: QuerySet[AuditEntry]) -> Iterator[str]:
-    """CSV in chunks; cells that a spreadsheet would take for a formula get an apostrophe."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(COLUMNS)
+    """CSV in chunks, in the order of the entries."""
     found = entries.select_related("actor", "seal").iterator(chunk_size=_AT_ONCE)
-    for number, entry in enumerate(found, 1):
-        writer.writerow(["'" + cell if cell.startswith(_FORMULA_STARTS) else cell for cell in _cells(entry)])
-        if number % _AT_ONCE == 0:
-            yield text.getvalue()
-            text.seek(0)
-            text.truncate()
-    yield text.getvalue()
+    return csv_out.write(COLUMNS, map(_cells, found))
 
 
 def _cells(entry: AuditEntry) -> list[str]:

@@ -50,6 +50,7 @@ LINES: dict[str, Line] = {
     "people:people": Line(ANYBODY),
     "people:help": Line(ANYBODY),
     "keys:key_list": Line(K),
+    "keys:key_export": Line(K),
     "keys:key_create": Line(M, M),
     "keys:name_preview": Line(M),
     "keys:key_detail": Line(K),

@@ -19,7 +19,7 @@ PACKAGES = ("config", "people", "keys", "enrichment")
 LEVELS: tuple[tuple[str, ...], ...] = (
     # What apps may use of the project's own set-up: these know no app.
     ("config.env", "config.htmx", "config.filesystem_broker", "config.process_runner", "config.ui"),
-    ("people", "people.rights", "people.migrations"),
+    ("people", "people.rights", "people.migrations", "people.csv_out"),
     ("people.models",),
     ("people.audit", "people.seals", "people.audit_export"),
     ("people.selectors",),

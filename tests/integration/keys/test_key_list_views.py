@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -15,7 +17,7 @@ from django.utils import timezone
 
 from keys.models import KeyRecord, LedgerEntry
 from keys.selectors import findings_of, with_severity
-from people.models import User
+from people.models import AuditEntry, User
 from tests.factories import make_account, make_key, make_team, make_user
 
 pytestmark = pytest.mark.django_db
@@ -324,3 +326,20 @@ def test_findings_and_their_severity_agree(admin: User) -> None:
             found,
         )
         assert found == sorted(found, key=lambda finding: -rank[finding.tone])
+
+
+def test_inventory_goes_home_as_the_filter_shows_it(client: Client, admin: User) -> None:
+    make_key("sandbox_one_ops", purpose="=cmd()", scopes=["email-search:bulk", "leads:search"])
+    make_key("sandbox_two_ops", state="revoked")
+    client.force_login(admin)
+
+    page = client.get(f"{URL}?state=active").content.decode()
+    answer = client.get("/keys/keys.csv?state=active")
+
+    assert "/keys/keys.csv?state=active" in page
+    rows = list(csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode())))
+    assert [(row["name"], row["purpose"], row["scopes"]) for row in rows] == [
+        ("sandbox_one_ops", "'=cmd()", "email-search:bulk leads:search")
+    ]
+    assert rows[0]["secret reference"].startswith("env:")
+    assert AuditEntry.objects.filter(action="person.took_keys", actor=admin).count() == 1
