@@ -96,6 +96,18 @@ def _injection(facts: Facts) -> Cause | None:
             facts.admins,
             "Rotating the key before all workers hold the same one.",
         )
+    if odd := [warning for warning in standing.warnings if "may be" in warning]:
+        return Cause(
+            "The secret does not look like a key",
+            CONFIGURATION,
+            f"What stands at {reference}: {' '.join(odd)}{after}",
+            [
+                f"Place the whole key at {reference}: copy it anew from Icypeas, without a line break.",
+                "Restart the workers, wait until presence says nothing of its shape, then test the key.",
+            ],
+            facts.admins,
+            "Rotating the key: a good one was placed badly.",
+        )
     return None
 
 

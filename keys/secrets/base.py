@@ -31,6 +31,7 @@ CHECKS: dict[str, Callable[[str], str | None]] = {
     "vault": vault.complaint,
     "aws-sm": aws.complaint,
 }
+SHORTEST = 16  # no key that was seen in an example is shorter
 REMOTE = ("vault", "aws-sm")  # read over the network, so kept for seconds
 
 
@@ -119,7 +120,7 @@ def resolve(reference: str) -> ResolvedSecret:
     cleaned, warnings = clean(raw)
     if not cleaned:
         raise SecretMissingError(f"{reference} is there but empty.")
-    resolved = ResolvedSecret(Secret(cleaned), fingerprint(cleaned), tuple(warnings))
+    resolved = ResolvedSecret(Secret(cleaned), fingerprint(cleaned), (*warnings, *odd_shape(cleaned)))
     if kind in REMOTE and settings.SECRET_CACHE_S > 0:
         _kept[reference] = (now + settings.SECRET_CACHE_S, resolved)
     return resolved
@@ -138,6 +139,16 @@ def clean(raw: str) -> tuple[str, list[str]]:
         value = without_scheme.strip()
         warnings.append("A “Bearer” prefix was removed: Icypeas wants the bare key.")
     return value, warnings
+
+
+def odd_shape(cleaned: str) -> list[str]:
+    """What no key looks like, told apart from a key that is refused: sentences that say nothing of its characters."""
+    found = []
+    if len(cleaned) < SHORTEST:
+        found.append(f"It has only {len(cleaned)} characters, so it may be cut off.")
+    if any(character.isspace() for character in cleaned):
+        found.append("There is white space inside, so it may be two values, or hold a line break.")
+    return found
 
 
 def fingerprint(cleaned: str) -> str:

@@ -106,6 +106,15 @@ def test_value_placed_after_the_last_good_call_is_the_cause(key: KeyRecord) -> N
     assert ("What changed before?", "warn") in [(item.question, item.state) for item in told.evidence]
 
 
+def test_secret_that_was_cut_off_is_told_from_a_wrong_one(key: KeyRecord) -> None:
+    sees(key, "w1", "aaa", warnings=["It has only 12 characters, so it may be cut off."])
+
+    told = why(call(key, Outcome.VENDOR_401))
+
+    assert told.cause.title == "The secret does not look like a key"
+    assert "12 characters" in told.cause.text
+
+
 def test_user_id_is_told_from_a_bad_key(key: KeyRecord) -> None:
     sees(key, "w1", "aaa")
 

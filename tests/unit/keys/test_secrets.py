@@ -231,6 +231,23 @@ def test_secret_is_freed_from_what_people_paste_around_it(raw: str, cleaned: str
     assert all(word in warning for word, warning in zip(said, warnings, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("cleaned", "said"),
+    [
+        ("k" * 40, []),
+        ("k" * 15, ["only 15 characters"]),
+        ("k" * 20 + " " + "k" * 20, ["white space inside"]),
+        ("k" * 20 + "\n" + "k" * 20, ["white space inside"]),
+    ],
+)
+def test_odd_shape_is_told_without_a_character_of_the_secret(cleaned: str, said: list[str]) -> None:
+    warnings = base.odd_shape(cleaned)
+
+    assert len(warnings) == len(said)
+    assert all(words in warning for words, warning in zip(said, warnings, strict=True))
+    assert "kk" not in " ".join(warnings)
+
+
 def test_fingerprint_is_the_same_for_the_same_secret_only(worker: None) -> None:
     first = base.fingerprint("one")
 
