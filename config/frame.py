@@ -9,6 +9,7 @@ from django.urls import reverse
 
 from enrichment import selectors
 from enrichment.choices import ACTIVE
+from keys import findings as key_findings
 from keys import selectors as key_selectors
 from people.rights import Right
 
@@ -44,7 +45,7 @@ def frame(request: HttpRequest) -> dict[str, Any]:
     ]
     groups = [{"label": "", "items": main}]
     if user.may(Right.VIEW_KEYS):
-        findings = key_selectors.count_findings()
+        findings = key_findings.count_findings()
         groups.append(
             {
                 "label": "Access",

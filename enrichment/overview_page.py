@@ -14,10 +14,12 @@ from enrichment import job_list_page, operations, selectors
 from enrichment.job_list_page import JobLine
 from enrichment.selectors import JobFilter
 from keys import budgets, ledger
+from keys import findings as key_findings
 from keys import selectors as key_selectors
 from keys.choices import Realm
+from keys.findings import Finding
 from keys.models import BudgetNotice, KeyRecord
-from keys.selectors import Finding, KeyFilter
+from keys.selectors import KeyFilter
 from people.models import User
 from people.rights import Right
 
@@ -200,5 +202,5 @@ def _findings(user: User) -> tuple[list[tuple[KeyRecord, Finding]], int]:
     if not user.may(Right.VIEW_KEYS):
         return [], 0
     keys = key_selectors.filter_keys(KeyFilter(view="findings"), user).order_by("-severity", "name")
-    shown = [(key, key_selectors.findings_of(key)[0]) for key in keys[:SHOWN_KEYS]]
+    shown = [(key, key_findings.findings_of(key)[0]) for key in keys[:SHOWN_KEYS]]
     return shown, keys.count()

@@ -11,7 +11,8 @@ from typing import Any
 from django.db.models import DateTimeField, Q, Value
 from django.db.models.functions import Coalesce
 
-from keys import budgets, ledger, presence, selectors
+from keys import budgets, findings, ledger, presence, selectors, use
+from keys.findings import Finding
 from keys.models import Call, KeyRecord
 from keys.scopes import SCOPES
 from people.models import AuditEntry, User
@@ -40,8 +41,8 @@ class Line:
     """One key record in the list. `days` are credits per day, oldest first; `job_url` is "" when it is not for them."""
 
     key: KeyRecord
-    findings: Sequence[selectors.Finding]
-    last: selectors.LastUse
+    findings: Sequence[Finding]
+    last: use.LastUse
     job_url: str
     days: Sequence[Decimal]
     scope: str
@@ -69,7 +70,7 @@ def list_page(wanted: selectors.KeyFilter, user: User, *, after: str = "", limit
     """One page of the inventory, in a fixed number of queries."""
     keys = selectors.filter_keys(wanted, user).annotate(used=Coalesce("last_used_at", NEVER))
     last = (
-        selectors.with_severity(KeyRecord.objects.annotate(used=Coalesce("last_used_at", NEVER)))
+        findings.with_severity(KeyRecord.objects.annotate(used=Coalesce("last_used_at", NEVER)))
         .filter(name=after)
         .values_list("severity", "used", "id")
         .first()
@@ -84,18 +85,18 @@ def list_page(wanted: selectors.KeyFilter, user: User, *, after: str = "", limit
         )
     found: list[KeyRecord] = list(keys.order_by("-severity", "-used", "id")[: limit + 1])
     shown = found[:limit]
-    spent = selectors.charged_per_day_by_key([key.id for key in shown], DAYS)
+    spent = use.charged_per_day_by_key([key.id for key in shown], DAYS)
     names = _names_whose_jobs_show(user)
     lines = [_line(key, spent.get(key.id, [Decimal(0)] * DAYS), names) for key in shown]
     return Page(lines, shown[-1].name if len(found) > limit else "")
 
 
 def _line(key: KeyRecord, days: Sequence[Decimal], names: frozenset[str] | None) -> Line:
-    last = selectors.last_use(key)
+    last = use.last_use(key)
     has_all = set(key.scopes) >= set(SCOPES)
     return Line(
         key=key,
-        findings=selectors.findings_of(key),
+        findings=findings.findings_of(key),
         last=last,
         job_url=_job_url(last.job, key.last_used_by, names),
         days=days,
@@ -137,7 +138,7 @@ class Detail:
     fingerprint: str
     fingerprint_at: datetime | None
     created_by: str
-    scopes: Sequence[selectors.ScopeUse]
+    scopes: Sequence[use.ScopeUse]
     calls: Sequence[CallLine]
     history: Sequence[dict[str, Any]]
     budgets: Sequence[budgets.Standing]
@@ -154,15 +155,15 @@ class Detail:
 
 def get_detail(key: KeyRecord, user: User) -> Detail:
     """What the page of one key shows."""
-    per_day = selectors.charged_per_day(key, DAYS)
+    per_day = use.charged_per_day(key, DAYS)
     totals: dict[str, Decimal] = {}
     for (day, _operation), credits in per_day.items():
         totals[day] = totals.get(day, Decimal(0)) + credits
-    days = [totals.get(day.isoformat(), Decimal(0)) for day in selectors.window(DAYS)]
+    days = [totals.get(day.isoformat(), Decimal(0)) for day in use.window(DAYS)]
     names = _names_whose_jobs_show(user)
-    calls = selectors.recent_calls(key)
+    calls = use.recent_calls(key)
     sent = next((call for call in calls if call.fingerprint), None)
-    jobs, people = selectors.jobs_of_key(key, DAYS)
+    jobs, people = use.jobs_of_key(key, DAYS)
     entries = history_of("keyrecord", key.id)
     created = next((entry for entry in entries if entry.action == "key.created"), None)
     return Detail(
@@ -180,7 +181,7 @@ def get_detail(key: KeyRecord, user: User) -> Detail:
         fingerprint=sent.fingerprint if sent else "",
         fingerprint_at=sent.at if sent else None,
         created_by=_who(created) if created else "",
-        scopes=selectors.scope_use(key),
+        scopes=use.scope_use(key),
         calls=[CallLine(call, _what_for(call), _job_url(call.job, call.person, names)) for call in calls],
         history=[_event(entry) for entry in entries],
         chart_days=_chart_days(per_day),
@@ -199,7 +200,7 @@ def _chart_days(per_day: dict[tuple[str, str], Decimal]) -> list[dict[str, Any]]
     for (day, operation), credits in per_day.items():
         sums = values.setdefault(day, [Decimal(0)] * len(SERIES))
         sums[SERIES_OF.get(operation, len(SERIES) - 1)] += credits
-    days = selectors.window(DAYS)
+    days = use.window(DAYS)
     return [
         {
             "label": "today" if day == days[-1] else _short(day),
@@ -271,6 +272,6 @@ def export_rows(wanted: selectors.KeyFilter, user: User) -> Iterator[list[str]]:
             key.secret_ref,
             key.created_at.isoformat(timespec="seconds"),
             key.last_used_at.isoformat(timespec="seconds") if key.last_used_at else "",
-            selectors.last_use(key).detail,
-            "; ".join(finding.title for finding in selectors.findings_of(key)),
+            use.last_use(key).detail,
+            "; ".join(finding.title for finding in findings.findings_of(key)),
         ]

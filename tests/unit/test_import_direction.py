@@ -36,6 +36,8 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("keys.budgets",),
     ("keys.ledger", "keys.limiter", "keys.presence"),
     ("keys.breaker",),
+    ("keys.findings",),
+    ("keys.use",),
     ("keys.selectors",),
     ("keys.gate", "keys.services"),
     ("keys.causes",),

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from enrichment.services import key_tests
-from keys import ledger, scopes, secrets, selectors, services
+from keys import findings, ledger, scopes, secrets, selectors, services, use
 from keys.models import KeyRecord
 from people.audit import terminal_actor
 from people.models import User
@@ -76,11 +76,11 @@ class Command(BaseCommand):
         self.stdout.write(key.name)
 
     def _list(self, options: dict[str, Any]) -> None:
-        keys = list(selectors.with_severity(selectors.all_keys()).order_by("-severity", "name"))
+        keys = list(findings.with_severity(selectors.all_keys()).order_by("-severity", "name"))
         if not keys:
             self.stdout.write("There is no key record yet. Make the first: manage.py key create --help")
             return
-        spent = selectors.charged_by_key()
+        spent = use.charged_by_key()
         table = Table(
             "Name",
             "State",
@@ -95,7 +95,7 @@ class Command(BaseCommand):
         table.columns[0].no_wrap = True
         table.columns[5].justify = "right"
         for key in keys:
-            findings = "; ".join(finding.title for finding in selectors.findings_of(key))
+            found = "; ".join(finding.title for finding in findings.findings_of(key))
             table.add_row(
                 key.name,
                 key.get_state_display(),
@@ -103,7 +103,7 @@ class Command(BaseCommand):
                 key.account.name,
                 _last_use(key),
                 f"{spent.get(key.id, Decimal(0)):,.1f}",
-                findings or "none",
+                found or "none",
             )
         _console(self).print(table)
 
@@ -129,7 +129,7 @@ class Command(BaseCommand):
             "Rotate by": f"{key.rotate_by}, every {key.rotation_days} days",
             "Expires": str(key.expires_at or "no expiry"),
             "Last used": _last_use(key),
-            "Findings": "; ".join(finding.title for finding in selectors.findings_of(key)) or "none",
+            "Findings": "; ".join(finding.title for finding in findings.findings_of(key)) or "none",
         }
         table = Table(box=None, show_header=False, pad_edge=False)
         for label, value in facts.items():
@@ -230,7 +230,7 @@ def _named(person: User | None, otherwise: str) -> str:
 
 
 def _last_use(key: KeyRecord) -> str:
-    last = selectors.last_use(key)
+    last = use.last_use(key)
     if last.at is None:
         return last.text
     return f"{timezone.localtime(last.at):%Y-%m-%d %H:%M %Z}, {last.detail}"

@@ -15,8 +15,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from keys.findings import findings_of, with_severity
 from keys.models import KeyRecord, LedgerEntry
-from keys.selectors import findings_of, with_severity
 from people.models import AuditEntry, User
 from tests.factories import make_account, make_key, make_team, make_user
 

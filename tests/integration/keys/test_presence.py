@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from keys import presence, selectors
+from keys import findings, presence, selectors
 from keys.clock import db_now
 from keys.models import Presence, Worker
 from keys.services import worker_seen
@@ -160,10 +160,10 @@ def test_web_never_reports(settings: Any) -> None:
 
 def codes(key: Any) -> list[str]:
     """Findings of the record, read by itself and within the inventory."""
-    alone = [finding.code for finding in selectors.findings_of(key)]
-    listed = selectors.with_severity(selectors.all_keys()).get(id=key.id)
-    assert [finding.code for finding in selectors.findings_of(listed)] == alone
-    tones = {finding.tone for finding in selectors.findings_of(listed)}
+    alone = [finding.code for finding in findings.findings_of(key)]
+    listed = findings.with_severity(selectors.all_keys()).get(id=key.id)
+    assert [finding.code for finding in findings.findings_of(listed)] == alone
+    tones = {finding.tone for finding in findings.findings_of(listed)}
     assert listed.severity == (2 if "bad" in tones else 1 if tones else 0)
     return alone
 
@@ -207,7 +207,7 @@ def test_key_that_nobody_uses_is_a_finding() -> None:
     key.refresh_from_db()
 
     assert codes(key) == ["unused"]
-    assert "Not used for 45 days" in selectors.findings_of(key)[0].title
+    assert "Not used for 45 days" in findings.findings_of(key)[0].title
     type(key).objects.filter(id=key.id).update(last_used_at=db_now() - timedelta(days=3))
     key.refresh_from_db()
     assert codes(key) == []
