@@ -86,7 +86,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "enrichment.retry_page",
         "enrichment.spend_page",
     ),
-    ("enrichment.chaos",),
+    ("enrichment.chaos", "enrichment.doctor"),
     ("enrichment.views", "enrichment.management"),
     ("enrichment.urls", "enrichment.apps"),
     # Wiring: knows every app, and no app knows it.
