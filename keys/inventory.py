@@ -12,8 +12,7 @@ from django.db.models import DateTimeField, Q, Value
 from django.db.models.functions import Coalesce
 
 from keys import budgets, findings, ledger, presence, selectors, use
-from keys.findings import Finding
-from keys.models import Call, KeyRecord
+from keys.models import Call, Finding, KeyRecord
 from keys.scopes import SCOPES
 from people.models import AuditEntry, User
 from people.rights import Right
@@ -42,6 +41,7 @@ class Line:
 
     key: KeyRecord
     findings: Sequence[Finding]
+    excepted: Sequence[Finding]
     last: use.LastUse
     job_url: str
     days: Sequence[Decimal]
@@ -70,7 +70,7 @@ def list_page(wanted: selectors.KeyFilter, user: User, *, after: str = "", limit
     """One page of the inventory, in a fixed number of queries."""
     keys = selectors.filter_keys(wanted, user).annotate(used=Coalesce("last_used_at", NEVER))
     last = (
-        findings.with_severity(KeyRecord.objects.annotate(used=Coalesce("last_used_at", NEVER)))
+        KeyRecord.objects.annotate(used=Coalesce("last_used_at", NEVER))
         .filter(name=after)
         .values_list("severity", "used", "id")
         .first()
@@ -97,6 +97,7 @@ def _line(key: KeyRecord, days: Sequence[Decimal], names: frozenset[str] | None)
     return Line(
         key=key,
         findings=findings.findings_of(key),
+        excepted=findings.excepted_of(key),
         last=last,
         job_url=_job_url(last.job, key.last_used_by, names),
         days=days,
