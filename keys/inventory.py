@@ -11,7 +11,8 @@ from typing import Any
 from django.db.models import DateTimeField, Q, Value
 from django.db.models.functions import Coalesce
 
-from keys import budgets, findings, ledger, presence, selectors, use
+from keys import budgets, finding_selectors, findings, ledger, presence, selectors, use
+from keys.finding_selectors import FindingLine
 from keys.models import Call, Finding, KeyRecord
 from keys.scopes import SCOPES
 from people.models import AuditEntry, User
@@ -147,6 +148,12 @@ class Detail:
     previous: presence.Standing | None
     sharing: Sequence[KeyRecord]
     chart_days: Sequence[dict[str, Any]]
+    findings: Sequence[FindingLine]
+    excepted: Sequence[FindingLine]
+
+    @property
+    def findings_note(self) -> str:
+        return f"{len(self.findings)} open" if self.findings else ""
 
     @property
     def scope_note(self) -> str:
@@ -167,8 +174,11 @@ def get_detail(key: KeyRecord, user: User) -> Detail:
     jobs, people = use.jobs_of_key(key, DAYS)
     entries = history_of("keyrecord", key.id)
     created = next((entry for entry in entries if entry.action == "key.created"), None)
+    line = _line(key, days, names)
     return Detail(
-        line=_line(key, days, names),
+        line=line,
+        findings=finding_selectors.lines_of(key, line.findings),
+        excepted=finding_selectors.lines_of(key, line.excepted),
         missing=selectors.missing_for_activation(key),
         budgets=[budgets.standing(budget) for budget in budgets.for_key(key)],
         standing=presence.standing(key.secret_ref),

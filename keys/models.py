@@ -373,6 +373,10 @@ class Finding(models.Model):
         return "excepted" if self.excepted_until else "back" if self.times > 1 else "open"
 
     @property
+    def shown_tone(self) -> str:
+        return "quiet" if self.excepted_until else self.tone
+
+    @property
     def icon(self) -> str:
         is_dated = self.code in (FindingCode.ROTATION, FindingCode.EXPIRY)
         return "calendar" if self.excepted_until else "clock" if is_dated else "circle-alert"

@@ -181,6 +181,11 @@ class Notice(models.Model):
     def __str__(self) -> str:
         return self.title
 
+    @property
+    def icon(self) -> str:
+        icons = {"rotation": "clock", "expiry": "clock", "finding": "circle-alert", "budget": "wallet"}
+        return icons.get(self.kind, "bell")
+
 
 class Digest(models.Model):
     """The one mail of a person and day (theirs). `sent_at` is written before it is sent and taken back when it was refused."""

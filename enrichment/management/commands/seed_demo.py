@@ -30,8 +30,9 @@ from enrichment.providers.icypeas.payloads import parse_item
 from enrichment.providers.icypeas.routes import ROUTES
 from enrichment.services import answers, processing, submission, uploads
 from enrichment.services.transitions import lock_job, move_rows
+from keys import finding_exceptions, findings, reminders
 from keys.budgets import set_budget
-from keys.choices import Outcome, Realm
+from keys.choices import FindingCode, Outcome, Realm
 from keys.clock import db_now
 from keys.models import Account, BalanceReading, Call, KeyRecord, LedgerEntry
 from keys.services import KeySpec, create_key
@@ -220,6 +221,7 @@ class Command(BaseCommand):
             _relive(run, people[run.person], keys[run.key], fake, chance)
         _make_draft(people["ana"], fake, chance)
         _set_budgets(audit.Actor(people["leo"], "demo"), keys)
+        _look_at_keys(audit.Actor(people["mira"], "demo"), keys)
         self.stdout.write(f"{len(people)} people, {len(keys)} key records, {len(RUNS)} finished jobs")
 
 
@@ -484,6 +486,15 @@ def _set_budgets(manager: audit.Actor, keys: dict[str, KeyRecord]) -> None:
         reason="Agreed for the autumn",
     )
     set_budget(manager, key=key, first_month=month, credits=Decimal(15_000), reason="Lists for outbound")
+
+
+def _look_at_keys(admin: audit.Actor, keys: dict[str, KeyRecord]) -> None:
+    """Findings and notices as the sweep would have made them, and one exception."""
+    findings.refresh()
+    reminders.remind()
+    resting = findings.counted().filter(key=keys["prod_form_handling_growth"], code=FindingCode.UNUSED).get()
+    until = timezone.localdate() + timedelta(days=45)
+    finding_exceptions.except_finding(admin, resting, until=until, reason="Goes live with the new web form")
 
 
 def _make_draft(person: User, fake: Faker, chance: random.Random) -> None:
