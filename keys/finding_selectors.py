@@ -79,25 +79,23 @@ class Page:
         return f"{count} finding{'' if count == 1 else 's'} on this page"
 
 
-# Where the fix of a finding is made: words, and the field of the record's form.
-EDITS = {
-    FindingCode.OWNER: ("Choose an owner…", "owner"),
-    FindingCode.OWNER_DISABLED: ("Choose an owner…", "owner"),
-    FindingCode.DEPUTY: ("Choose a deputy…", "deputy"),
-    FindingCode.DEPUTY_DISABLED: ("Choose a deputy…", "deputy"),
-    FindingCode.ROTATION: ("Change the date…", "rotate_by"),
-    FindingCode.EXPIRY: ("Renew or revoke…", "expires_at"),
-    FindingCode.UNUSED: ("Let it expire…", "expires_at"),
-    FindingCode.SHARING: ("Change the reference…", "secret_ref"),
-    FindingCode.SYSTEMS: ("Change the reference…", "secret_ref"),
+# The page on which a finding is mended, and the field there. Tests are open to whoever may see keys, the rest is not.
+FIXES = {
+    FindingCode.OWNER: ("Choose an owner…", "keys:key_edit", "#id_owner"),
+    FindingCode.OWNER_DISABLED: ("Choose an owner…", "keys:key_edit", "#id_owner"),
+    FindingCode.DEPUTY: ("Choose a deputy…", "keys:key_edit", "#id_deputy"),
+    FindingCode.DEPUTY_DISABLED: ("Choose a deputy…", "keys:key_edit", "#id_deputy"),
+    FindingCode.ROTATION: ("Change the date…", "keys:key_edit", "#id_rotate_by"),
+    FindingCode.EXPIRY: ("Renew or revoke…", "keys:key_edit", "#id_expires_at"),
+    FindingCode.UNUSED: ("Let it expire…", "keys:key_edit", "#id_expires_at"),
+    FindingCode.SHARING: ("Change the reference…", "keys:key_edit", "#id_secret_ref"),
+    FindingCode.SYSTEMS: ("Change the reference…", "keys:key_edit", "#id_secret_ref"),
+    FindingCode.SECRET: (TEST := "Test this key…", "enrichment:key_test", ""),
+    FindingCode.FINGERPRINT: (TEST, "enrichment:key_test", ""),
+    FindingCode.ACCOUNT: (TEST, "enrichment:key_test", ""),
+    FindingCode.WARNING: (TEST, "enrichment:key_test", ""),
+    FindingCode.OUTCOME: (TEST, "enrichment:key_test", ""),
 }
-TESTS = (
-    FindingCode.SECRET,
-    FindingCode.FINGERPRINT,
-    FindingCode.WARNING,
-    FindingCode.OUTCOME,
-    FindingCode.ACCOUNT,
-)
 
 
 def fix_of(key: KeyRecord, finding: Finding) -> Fix | None:
@@ -106,14 +104,12 @@ def fix_of(key: KeyRecord, finding: Finding) -> Fix | None:
     if code == FindingCode.SCOPE:
         label = "Remove scope…" if len(finding.scopes) == 1 else f"Remove {len(finding.scopes)} scopes…"
         return Fix(label, reverse("keys:scopes_remove", args=[key.name, finding.id]))
-    if code in TESTS:
-        return Fix("Test this key…", reverse("enrichment:key_test", args=[key.name]), needs_manage=False)
     if code == FindingCode.NAME and finding.tone == Tone.BAD:
         return Fix("Choose an account…", f"{reverse('keys:key_edit', args=[key.name])}#id_account")
-    if code in EDITS:
-        label, field = EDITS[code]
-        return Fix(label, f"{reverse('keys:key_edit', args=[key.name])}#id_{field}")
-    return None
+    if code not in FIXES:
+        return None
+    label, page, field = FIXES[code]
+    return Fix(label, reverse(page, args=[key.name]) + field, needs_manage=label != TEST)
 
 
 def lines_of(key: KeyRecord, found: Sequence[Finding]) -> list[FindingLine]:

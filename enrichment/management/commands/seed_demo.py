@@ -277,7 +277,7 @@ def _make_keys(people: dict[str, User]) -> dict[str, KeyRecord]:
     specs = [
         spec("sandbox", "training", "revops", owner=ana, deputy=mira, team=ana.team, purpose="Training and demos, no money", scopes=[*both, *single, *others], rotate_by=today + timedelta(days=75)),
         spec("sandbox", "list_building", "revops", owner=ana, team=ana.team, purpose="Outbound lists of the SDR team, rehearsed", scopes=[f"{SEARCH}:bulk"], rotate_by=today + timedelta(days=9)),
-        spec("sandbox", "bulk_verify", "growth", owner=priya, team=priya.team, purpose="Verification before campaigns, rehearsed", scopes=[f"{VERIFY}:bulk"], daily_cap=Decimal(2000), rotate_by=today + timedelta(days=51)),
+        spec("sandbox", "bulk_verify", "growth", owner=priya, team=priya.team, purpose="Verification before campaigns, rehearsed", scopes=[f"{VERIFY}:bulk", "domain-search:bulk"], daily_cap=Decimal(2000), rotate_by=today + timedelta(days=51)),
         spec("prod", "crm_sync", "revops", owner=mira, deputy=tom, team=mira.team, purpose="Nightly CRM clean-up: verify addresses, refresh companies", scopes=[f"{VERIFY}:bulk", "scrape-company:bulk", "domain-search:bulk"], daily_cap=Decimal(5000), rotate_by=today + timedelta(days=6)),
         spec("prod", "form_handling", "growth", owner=priya, deputy=ana, team=priya.team, purpose="Enrich a lead the moment a form is sent", scopes=single, rotate_by=today + timedelta(days=40)),
         spec("prod", "webinar_import", "growth", owner=priya, team=priya.team, purpose="Registrants from the webinar tool", scopes=[f"{SEARCH}:bulk"], rotate_by=today + timedelta(days=80)),
@@ -285,7 +285,7 @@ def _make_keys(people: dict[str, User]) -> dict[str, KeyRecord]:
         spec("dev", "oneoff", "revops", owner=ana, team=ana.team, purpose="Trying new endpoints", scopes=[f"{SEARCH}:single"], rotate_by=today - timedelta(days=3)),
     ]  # fmt: skip
     keys = {key.name: key for key in (create_key(admin, one) for one in specs)}
-    KeyRecord.objects.update(created_at=db_now() - timedelta(days=60))
+    KeyRecord.objects.update(created_at=db_now() - timedelta(days=60), scopes_since={})
     return keys
 
 
@@ -489,12 +489,16 @@ def _set_budgets(manager: audit.Actor, keys: dict[str, KeyRecord]) -> None:
 
 
 def _look_at_keys(admin: audit.Actor, keys: dict[str, KeyRecord]) -> None:
-    """Findings and notices as the sweep would have made them, and one exception."""
+    """Findings and notices as the sweep would have made them, and two exceptions."""
     findings.refresh()
     reminders.remind()
-    resting = findings.counted().filter(key=keys["prod_form_handling_growth"], code=FindingCode.UNUSED).get()
-    until = timezone.localdate() + timedelta(days=45)
-    finding_exceptions.except_finding(admin, resting, until=until, reason="Goes live with the new web form")
+    for name, code, days, reason in (
+        ("prod_form_handling_growth", FindingCode.UNUSED, 45, "Goes live with the new web form"),
+        ("sandbox_training_revops", FindingCode.SCOPE, 170, "Trainees may try every operation"),
+    ):
+        resting = findings.counted().get(key=keys[name], code=code)
+        until = timezone.localdate() + timedelta(days=days)
+        finding_exceptions.except_finding(admin, resting, until=until, reason=reason)
 
 
 def _make_draft(person: User, fake: Faker, chance: random.Random) -> None:
