@@ -58,10 +58,11 @@ class Fix:
 
 @dataclass(frozen=True)
 class FindingLine:
-    """A finding with who answers for it, its fix, and the addresses of its exception."""
+    """A finding with who answers for it and as what, its fix, and the addresses of its exception."""
 
     finding: Finding
-    answers: str
+    who: str
+    role: str
     is_late: bool
     fix: Fix | None
     exception_url: str
@@ -121,15 +122,13 @@ def lines_of(key: KeyRecord, found: Sequence[Finding]) -> list[FindingLine]:
 
 
 def _line(key: KeyRecord, finding: Finding, admins: str, today: date) -> FindingLine:
-    (person, *_) = finding_rules.responsible(key, ()) or (None,)
+    found = finding_rules.responsible(key, ())
+    role = "key admins" if not found else "owner" if found[0] == key.owner else "deputy"
     where = [key.name, finding.id]
     return FindingLine(
         finding,
-        person.name
-        if person
-        else f"key admins ({admins})"
-        if admins
-        else "nobody yet: there is no key admin",
+        found[0].name if found else admins or "nobody yet",
+        role,
         finding.due < today,
         fix_of(key, finding),
         reverse("keys:finding_except", args=where),
