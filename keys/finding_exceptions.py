@@ -50,7 +50,7 @@ def except_finding(actor: audit.Actor, finding: Finding, *, until: date, reason:
         finding.save(update_fields=FIELDS)
         findings.store_severity([finding.key_id])
         detail = {"finding": finding.title, "until": words_of_day(until)}
-        audit.record(actor, "key.finding_excepted", finding.key, reason=reason.strip(), detail=detail)
+        audit.record(actor, "key.exception_made", finding.key, reason=reason.strip(), detail=detail)
     return finding
 
 

@@ -238,7 +238,8 @@ def _event(entry: AuditEntry) -> dict[str, Any]:
 def _changes(entry: AuditEntry) -> str:
     """What was changed, as one sentence."""
     if entry.action != "key.changed":
-        return entry.words
+        finding = entry.detail.get("finding", "")
+        return f"{entry.words}: {finding}" if finding else entry.words
     text = "; ".join(f"{name}: {change}" for name, change in entry.facts) or "saved without a change"
     return text[0].upper() + text[1:]
 

@@ -138,7 +138,7 @@ def _forget_calls(key: KeyRecord) -> None:
 
 
 WHEN = {
-    "unused": (_idle, _set(last_used_at=db_now() - timedelta(days=29)), "Not used for 31 days"),
+    "unused": (_idle, _set(last_used_at=timezone.now() - timedelta(days=29)), "Not used for 31 days"),
     "scope": (_forget_calls, _scope_used(1), f"Scope never used: {SINGLE}"),
     "owner": (_set(owner=None), lambda key: change(key, owner=factories.make_user()), "No owner"),
     "owner_disabled": (_owner(False), _owner(True), "Owner disabled"),
@@ -176,7 +176,7 @@ WHEN = {
         "The file can be read by others",
     ),
     "outcome": (
-        _set(last_used_at=db_now(), last_used_outcome="vendor_401"),
+        _set(last_used_at=timezone.now(), last_used_outcome="vendor_401"),
         _set(last_used_outcome="ok"),
         "Last call: key refused (401)",
     ),
@@ -415,7 +415,7 @@ def test_thousand_records_take_as_many_reads_as_one(key: KeyRecord) -> None:
         findings.refresh()
         again = timezone.now() - begun
 
-    assert len(for_many) == len(for_one) <= 8
+    assert len(for_many) == len(for_one) <= 9
     assert Finding.objects.count() > 3_000
     # Generous, for machines under load: about 1 s and 0.2 s on one at rest.
     assert took < timedelta(seconds=15)
@@ -439,7 +439,7 @@ def test_exception_rests_until_its_day_is_over(key: KeyRecord) -> None:
         admin,
         "Moves to another team",
     )
-    entry = AuditEntry.objects.get(action="key.finding_excepted")
+    entry = AuditEntry.objects.get(action="key.exception_made")
     assert (entry.reason, entry.object_id, entry.actor) == ("Moves to another team", key.id, admin)
 
     last_day = db_now() + timedelta(days=10)
