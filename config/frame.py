@@ -11,6 +11,7 @@ from enrichment import selectors
 from enrichment.choices import ACTIVE
 from keys import findings as key_findings
 from keys import selectors as key_selectors
+from people import notices
 from people.rights import Right
 
 
@@ -73,6 +74,7 @@ def frame(request: HttpRequest) -> dict[str, Any]:
         nav=groups,
         available=key_selectors.shown_balance(),
         help_url=reverse("people:help"),
+        unread=notices.count_unread(user),
         search_url=reverse("enrichment:job_list"),
         can_see_styleguide=user.may(Right.VIEW_STYLEGUIDE),
     )

@@ -17,8 +17,7 @@ from keys import budgets, ledger
 from keys import findings as key_findings
 from keys import selectors as key_selectors
 from keys.choices import Realm
-from keys.findings import Finding
-from keys.models import BudgetNotice, KeyRecord
+from keys.models import BudgetNotice, Finding, KeyRecord
 from keys.selectors import KeyFilter
 from people.models import User
 from people.rights import Right

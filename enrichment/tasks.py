@@ -18,8 +18,9 @@ from enrichment.services import (
     reservations,
     uploads,
 )
+from keys import findings, reminders
 from keys.services import worker_seen
-from people import seals
+from people import digests, seals
 
 __all__ = ("roll_call", "watchdog")  # their receivers are connected by this import, in every worker
 
@@ -70,6 +71,12 @@ def heed_hooks(account_id: int) -> None:
 
 
 @shared_task
+def send_digest(person_id: int) -> None:
+    """The notices of a person by mail."""
+    digests.send(person_id)
+
+
+@shared_task
 def sweep_due() -> None:
     """Wake what is due and was not woken: this alone finishes every job when messages get lost."""
     worker_seen()
@@ -91,3 +98,7 @@ def sweep_due() -> None:
         heed_hooks.apply_async((account_id,), queue=URGENT)
     for account_id in balances.due_accounts():
         read_balance.apply_async((account_id,), queue=URGENT)
+    findings.sweep()
+    reminders.sweep()
+    for person_id in digests.due_people():
+        send_digest.apply_async((person_id,), queue=WORK, expires=max(settings.SWEEP_S, 10.0))

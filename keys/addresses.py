@@ -7,7 +7,9 @@ from dataclasses import asdict, replace
 from typing import Any
 from urllib.parse import urlencode
 
-from keys.choices import KeyState
+from django.conf import settings
+
+from keys.choices import FindingCode, KeyState
 from keys.scopes import SCOPES
 from keys.selectors import KeyFilter, environments
 from people.models import Team
@@ -16,7 +18,7 @@ VIEWS = {
     "": "All",
     "findings": "With findings",
     "mine": "Mine",
-    "unused": "Unused for 30 days",
+    "unused": f"Unused for {settings.UNUSED_DAYS} days",
     "rotation": "Rotation due",
     "inactive": "No longer active",
 }
@@ -59,6 +61,7 @@ def chips(wanted: KeyFilter, teams: Sequence[Team]) -> list[dict[str, Any]]:
         "team": [(team.id, team.name) for team in teams],
         "scope": [(scope, scope) for scope in SCOPES],
         "state": list(KeyState.choices),
+        "finding": list(FindingCode.choices),
     }
     found = []
     for name, options in choices.items():

@@ -14,15 +14,16 @@ from zoneinfo import ZoneInfo
 
 from django.db import transaction
 from django.db.models import Q, QuerySet, Sum
+from django.urls import reverse
 from django.utils import timezone
 
 from keys.choices import EntryKind
 from keys.clock import db_now
 from keys.models import Budget, BudgetNotice, KeyRecord, LedgerEntry
-from people import audit
+from people import audit, notices
 from people.models import Team
 from people.rights import Right
-from people.selectors import who_can
+from people.selectors import everyone_with, who_can
 
 ZERO = Decimal(0)
 THRESHOLDS = (50, 80, 100)  # percent of the budget that is reserved or charged
@@ -127,23 +128,44 @@ def note_thresholds(key: KeyRecord) -> None:
     for budget in for_key(key):
         now = standing(budget)
         known = {threshold for threshold, _ in now.notices}
-        BudgetNotice.objects.bulk_create(
-            [
-                BudgetNotice(
-                    team=budget.team,
-                    key=budget.key,
-                    realm=budget.realm,
-                    month=now.month,
-                    threshold=threshold,
-                    committed=now.committed,
-                    credits=now.credits,
-                    at=db_now(),
-                )
-                for threshold in THRESHOLDS
-                if threshold not in known and now.percent >= threshold
-            ],
-            ignore_conflicts=True,
-        )
+        reached = [
+            BudgetNotice(
+                team=budget.team,
+                key=budget.key,
+                realm=budget.realm,
+                month=now.month,
+                threshold=threshold,
+                committed=now.committed,
+                credits=now.credits,
+                at=db_now(),
+            )
+            for threshold in THRESHOLDS
+            if threshold not in known and now.percent >= threshold
+        ]
+        if reached:
+            BudgetNotice.objects.bulk_create(reached, ignore_conflicts=True)
+            _tell(key, budget, reached[-1])  # of several that were reached at once the highest
+
+
+def _tell(key: KeyRecord, budget: Budget, notice: BudgetNotice) -> None:
+    """The managers of the team (all of them where it has none) and the owner of the key hear of it."""
+    managers = everyone_with(Right.APPROVE)
+    team = budget.team or key.team
+    people = [person for person in managers if team and person.team_id == team.id] or list(managers)
+    whose = f"team-{budget.team_id}-{budget.realm}" if budget.team_id else f"key-{budget.key_id}"
+    amounts = f"{notice.committed.normalize():f} of {notice.credits.normalize():f}"
+    notices.tell(
+        [
+            notices.News(
+                [*people, *([key.owner] if key.owner else [])],
+                kind="budget",
+                dedupe=f"budget:{whose}:{notice.month:%Y-%m}:{notice.threshold}",
+                title=f"{budget.owner} reached {notice.threshold} % of its budget for {notice.month:%B %Y}",
+                text=f"{amounts} credits are reserved or charged, the last of them with {key.name}.",
+                url=reverse("enrichment:spend"),
+            )
+        ]
+    )
 
 
 def lock(key: KeyRecord) -> None:

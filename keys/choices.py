@@ -58,3 +58,33 @@ class EntryKind(models.TextChoices):
     RESERVED = "reserved", "reserved"
     CHARGED = "charged", "charged"
     RELEASED = "released", "released"
+
+
+class FindingCode(models.TextChoices):
+    """What a finding says; part of addresses. The labels are the words of the filter."""
+
+    OUTCOME = "outcome", "Refused by Icypeas"
+    SECRET = "secret", "Secret not found"
+    FINGERPRINT = "fingerprint", "Workers hold different secrets"
+    ACCOUNT = "account", "Two secrets on one account"
+    SHARING = "sharing", "Shared across environments"
+    SYSTEMS = "systems", "Shared across systems"
+    WARNING = "warning", "Warning about the secret"
+    OWNER = "owner", "No owner"
+    OWNER_DISABLED = "owner_disabled", "Owner disabled"
+    DEPUTY = "deputy", "No deputy"
+    DEPUTY_DISABLED = "deputy_disabled", "Deputy disabled"
+    ROTATION = "rotation", "Rotation due or late"
+    EXPIRY = "expiry", "Expiry near or past"
+    UNUSED = "unused", "Unused"
+    SCOPE = "scope", "Scope never used"
+    NAME = "name", "Name and record disagree"
+
+
+class Tone(models.TextChoices):
+    BAD = "bad", "Bad"
+    WARN = "warn", "Warning"
+
+
+# The key's `severity` by the worst of its findings.
+SEVERITY = {Tone.BAD: 2, Tone.WARN: 1}

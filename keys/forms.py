@@ -9,7 +9,7 @@ from typing import Any
 from django import forms
 from django.http import QueryDict
 
-from keys.choices import KeyState
+from keys.choices import FindingCode, KeyState
 from keys.models import Account, KeyRecord
 from keys.scopes import PRESETS, SCOPES
 from keys.secrets import SecretError, check_reference
@@ -304,6 +304,7 @@ class KeyFilterForm(forms.Form):
     team = forms.IntegerField(required=False, min_value=1, max_value=2**63 - 1)
     state = forms.ChoiceField(required=False, choices=[("", ""), *KeyState.choices])
     scope = forms.ChoiceField(required=False, choices=[("", ""), *((scope, scope) for scope in SCOPES)])
+    finding = forms.ChoiceField(required=False, choices=[("", ""), *FindingCode.choices])
     q = forms.CharField(required=False, max_length=100)
 
     def wanted(self) -> KeyFilter:
@@ -315,5 +316,6 @@ class KeyFilterForm(forms.Form):
             team=given["team"],
             state=given["state"] or "",
             scope=given["scope"] or "",
+            finding=given["finding"] or "",
             search=given["q"] or "",
         )

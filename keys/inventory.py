@@ -11,9 +11,9 @@ from typing import Any
 from django.db.models import DateTimeField, Q, Value
 from django.db.models.functions import Coalesce
 
-from keys import budgets, findings, ledger, presence, selectors, use
-from keys.findings import Finding
-from keys.models import Call, KeyRecord
+from keys import budgets, finding_selectors, findings, ledger, presence, selectors, use
+from keys.finding_selectors import FindingLine
+from keys.models import Call, Finding, KeyRecord
 from keys.scopes import SCOPES
 from people.models import AuditEntry, User
 from people.rights import Right
@@ -42,6 +42,7 @@ class Line:
 
     key: KeyRecord
     findings: Sequence[Finding]
+    excepted: Sequence[Finding]
     last: use.LastUse
     job_url: str
     days: Sequence[Decimal]
@@ -70,7 +71,7 @@ def list_page(wanted: selectors.KeyFilter, user: User, *, after: str = "", limit
     """One page of the inventory, in a fixed number of queries."""
     keys = selectors.filter_keys(wanted, user).annotate(used=Coalesce("last_used_at", NEVER))
     last = (
-        findings.with_severity(KeyRecord.objects.annotate(used=Coalesce("last_used_at", NEVER)))
+        KeyRecord.objects.annotate(used=Coalesce("last_used_at", NEVER))
         .filter(name=after)
         .values_list("severity", "used", "id")
         .first()
@@ -97,6 +98,7 @@ def _line(key: KeyRecord, days: Sequence[Decimal], names: frozenset[str] | None)
     return Line(
         key=key,
         findings=findings.findings_of(key),
+        excepted=findings.excepted_of(key),
         last=last,
         job_url=_job_url(last.job, key.last_used_by, names),
         days=days,
@@ -146,6 +148,12 @@ class Detail:
     previous: presence.Standing | None
     sharing: Sequence[KeyRecord]
     chart_days: Sequence[dict[str, Any]]
+    findings: Sequence[FindingLine]
+    excepted: Sequence[FindingLine]
+
+    @property
+    def findings_note(self) -> str:
+        return f"{len(self.findings)} open" if self.findings else ""
 
     @property
     def scope_note(self) -> str:
@@ -166,8 +174,11 @@ def get_detail(key: KeyRecord, user: User) -> Detail:
     jobs, people = use.jobs_of_key(key, DAYS)
     entries = history_of("keyrecord", key.id)
     created = next((entry for entry in entries if entry.action == "key.created"), None)
+    line = _line(key, days, names)
     return Detail(
-        line=_line(key, days, names),
+        line=line,
+        findings=finding_selectors.lines_of(key, line.findings),
+        excepted=finding_selectors.lines_of(key, line.excepted),
         missing=selectors.missing_for_activation(key),
         budgets=[budgets.standing(budget) for budget in budgets.for_key(key)],
         standing=presence.standing(key.secret_ref),
@@ -227,7 +238,8 @@ def _event(entry: AuditEntry) -> dict[str, Any]:
 def _changes(entry: AuditEntry) -> str:
     """What was changed, as one sentence."""
     if entry.action != "key.changed":
-        return entry.words
+        finding = entry.detail.get("finding", "")
+        return f"{entry.words}: {finding}" if finding else entry.words
     text = "; ".join(f"{name}: {change}" for name, change in entry.facts) or "saved without a change"
     return text[0].upper() + text[1:]
 

@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.db import models
 
-from keys.choices import EntryKind, KeyState, Outcome, Realm
+from keys.choices import EntryKind, FindingCode, KeyState, Outcome, Realm, Tone
 
 
 class Account(models.Model):
@@ -72,6 +72,8 @@ class KeyRecord(models.Model):
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="keys")
     purpose = models.CharField(max_length=300)
     scopes = models.JSONField(default=list)
+    # The day on which each scope was granted, as ISO text; one without a day is as old as the record.
+    scopes_since = models.JSONField(default=dict)
     state = models.CharField(max_length=12, choices=KeyState.choices, default=KeyState.DRAFT)
     daily_cap = models.DecimalField(max_digits=12, decimal_places=1, null=True, blank=True)
     time_zone = models.CharField(max_length=60, default="UTC")
@@ -90,6 +92,8 @@ class KeyRecord(models.Model):
     last_used_worker = models.CharField(max_length=120, blank=True)
     last_used_outcome = models.CharField(max_length=20, choices=Outcome.choices, blank=True)
     last_used_rows = models.PositiveIntegerField(default=0)
+    # The worst of its findings that counts: 2 bad, 1 a warning, 0 none. Written by `keys.findings` alone.
+    severity = models.PositiveSmallIntegerField(default=0, editable=False, db_index=True)
 
     class Meta:
         ordering = ("name",)
@@ -322,3 +326,57 @@ class KeyTest(models.Model):
 
     def __str__(self) -> str:
         return f"test of {self.key_id}"
+
+
+class Finding(models.Model):
+    """Something about a key that a person should look at. One row a key and code for ever: `closed_at` is when it was over,
+    and `times` counts how often it began, so that one that *came back* is told from a new one.
+
+    While an exception runs (`excepted_until`, its last day) the finding does not count. `keys.findings` alone writes here.
+    """
+
+    key = models.ForeignKey(KeyRecord, on_delete=models.CASCADE, related_name="findings")
+    code = models.CharField(max_length=20, choices=FindingCode.choices)
+    tone = models.CharField(max_length=4, choices=Tone.choices)
+    title = models.CharField(max_length=200)
+    evidence = models.CharField(max_length=600)
+    scopes = models.JSONField(default=list)  # those that were never used, for `FindingCode.SCOPE`
+    opened_at = models.DateTimeField()
+    due = models.DateField()
+    times = models.PositiveIntegerField(default=1)
+    seen_at = models.DateTimeField()  # when it was last found, to the hour
+    closed_at = models.DateTimeField(null=True, blank=True)
+    excepted_until = models.DateField(null=True, blank=True)
+    exception_reason = models.CharField(max_length=500, blank=True)
+    excepted_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    excepted_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("due", "id")
+        constraints = (models.UniqueConstraint(fields=["key", "code"], name="one_finding_per_code"),)
+        indexes = (
+            models.Index(
+                fields=["due", "id"], condition=models.Q(closed_at__isnull=True), name="open_findings_by_due"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.key_id}: {self.title}"
+
+    @property
+    def look(self) -> str:
+        """How the component shows it: open, back, excepted or fixed."""
+        if self.closed_at:
+            return "fixed"
+        return "excepted" if self.excepted_until else "back" if self.times > 1 else "open"
+
+    @property
+    def shown_tone(self) -> str:
+        return "quiet" if self.excepted_until else self.tone
+
+    @property
+    def icon(self) -> str:
+        is_dated = self.code in (FindingCode.ROTATION, FindingCode.EXPIRY)
+        return "calendar" if self.excepted_until else "clock" if is_dated else "circle-alert"

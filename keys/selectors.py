@@ -25,11 +25,12 @@ class KeyFilter:
     team: int | None = None
     state: str = ""
     scope: str = ""
+    finding: str = ""
     search: str = ""
 
     @property
     def is_set(self) -> bool:
-        return any((self.environment, self.team, self.state, self.scope, self.search))
+        return any((self.environment, self.team, self.state, self.scope, self.finding, self.search))
 
 
 def environments() -> list[str]:
@@ -108,8 +109,7 @@ def _view(view: str, user: User) -> Q:
 
 def count_views(user: User) -> dict[str, int]:
     """Records in each saved view, and how many accounts all of them use (`accounts`)."""
-    keys = findings.with_severity(KeyRecord.objects.order_by())
-    return keys.aggregate(
+    return KeyRecord.objects.order_by().aggregate(
         all=Count("id"),
         **{
             view: Count("id", filter=_view(view, user))
@@ -120,8 +120,8 @@ def count_views(user: User) -> dict[str, int]:
 
 
 def filter_keys(wanted: KeyFilter, user: User) -> QuerySet[Any]:
-    """Key records of one filter, by name, with their `severity`."""
-    keys = findings.with_severity(all_keys()).filter(_view(wanted.view, user))
+    """Key records of one filter, by name, with their findings."""
+    keys = findings.with_findings(all_keys()).filter(_view(wanted.view, user))
     for name in ("environment", "state"):
         if getattr(wanted, name):
             keys = keys.filter(**{name: getattr(wanted, name)})
@@ -129,6 +129,8 @@ def filter_keys(wanted: KeyFilter, user: User) -> QuerySet[Any]:
         keys = keys.filter(team_id=wanted.team)
     if wanted.scope:
         keys = keys.filter(scopes__icontains=f'"{wanted.scope}"')
+    if wanted.finding:
+        keys = keys.filter(findings.has_finding(wanted.finding))
     if wanted.search:
         keys = keys.filter(
             Q(name__icontains=wanted.search)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets as random_secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 from django.conf import settings
@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from keys import findings
 from keys.choices import KeyState, Realm
 from keys.clock import db_now
 from keys.models import Account, BalanceReading, KeyRecord, Worker
@@ -139,6 +140,7 @@ def create_key(actor: audit.Actor, spec: KeySpec, *, reason: str = "") -> KeyRec
             key.state = KeyState.DRAFT if missing_for_activation(key) else KeyState.ACTIVE
             key.save()
             audit.record(actor, "key.created", key, reason=reason, detail=_facts(key))
+            findings.refresh([key.id])
     except IntegrityError as error:
         raise KeyRecordError({"label": f"There is a key named {spec.name} already."}) from error
     return key
@@ -161,14 +163,44 @@ def change_key(actor: audit.Actor, key: KeyRecord, spec: KeySpec, *, reason: str
         after = _facts(key)
         changed = {name: [before[name], after[name]] for name in after if before[name] != after[name]}
         audit.record(actor, "key.changed", key, reason=reason, detail=changed)
+        findings.refresh([key.id])
     return key
+
+
+def remove_scopes(actor: audit.Actor, key: KeyRecord, scopes: Sequence[str], *, reason: str) -> KeyRecord:
+    """Take some scopes from a record, whatever else is wrong with it. Needs a reason. Raises `KeyRecordError`."""
+    found = {} if reason.strip() else {"reason": "Say why: the history keeps it."}
+    with transaction.atomic():
+        key = KeyRecord.objects.select_for_update(no_key=True).get(id=key.id)
+        before, gone = list(key.scopes), set(scopes) & set(key.scopes)
+        if not gone:
+            found["scopes"] = "Choose a scope that the record has."
+        elif gone == set(before):
+            found["scopes"] = "A record keeps at least one scope. Revoke it when nobody needs it."
+        if found:
+            raise KeyRecordError(found)
+        _grant(key, [scope for scope in before if scope not in gone])
+        key.save(update_fields=["scopes", "scopes_since", "updated_at"])
+        changed = {"scopes": [", ".join(before), ", ".join(key.scopes)]}
+        audit.record(actor, "key.changed", key, reason=reason, detail=changed)
+        findings.refresh([key.id])
+    return key
+
+
+def _grant(key: KeyRecord, scopes: Sequence[str]) -> None:
+    """The record's scopes, each with the day on which it got it."""
+    today = db_now().astimezone(UTC).date()
+    before = dict.fromkeys(key.scopes, (key.created_at.date() if key.created_at else today).isoformat())
+    before.update({scope: day for scope, day in key.scopes_since.items() if scope in before})
+    key.scopes = sorted(set(scopes))
+    key.scopes_since = {scope: before.get(scope, today.isoformat()) for scope in key.scopes}
 
 
 def _apply(key: KeyRecord, spec: KeySpec) -> None:
     key.owner, key.deputy, key.team = spec.owner, spec.deputy, spec.team
     key.account = ensure_account(spec.account, key.environment)
     key.purpose = " ".join(spec.purpose.split())
-    key.scopes = sorted(set(spec.scopes))
+    _grant(key, spec.scopes)
     is_replaced = bool(key.secret_ref) and key.secret_ref != spec.secret_ref
     if is_replaced and spec.previous_secret_ref in ("", key.previous_secret_ref):
         key.previous_secret_ref = key.secret_ref  # nobody named another: the one replaced stays known

@@ -1,4 +1,4 @@
-"""People, their teams and roles, and the audit log."""
+"""People, their teams and roles, the audit log and notices."""
 
 from __future__ import annotations
 
@@ -152,6 +152,67 @@ class AuditSeal(models.Model):
 
     def __str__(self) -> str:
         return f"seal of {self.entry_id}"
+
+
+class Notice(models.Model):
+    """Something that one person should know. `dedupe` names the occasion: nobody is told of it twice."""
+
+    person = models.ForeignKey(User, on_delete=models.PROTECT, related_name="notices")
+    kind = models.CharField(max_length=20)
+    dedupe = models.CharField(max_length=120)
+    title = models.CharField(max_length=200)
+    text = models.CharField(max_length=700, blank=True)
+    url = models.CharField(max_length=300, blank=True)  # a path of this app
+    at = models.DateTimeField(db_index=True)
+    read_at = models.DateTimeField(null=True, blank=True)
+    mailed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("-id",)
+        constraints = (models.UniqueConstraint(fields=["person", "dedupe"], name="told_once"),)
+        indexes = (
+            models.Index(fields=["person", "-id"]),
+            models.Index(fields=["person"], condition=models.Q(read_at__isnull=True), name="unread_notices"),
+            models.Index(
+                fields=["person", "at"], condition=models.Q(mailed_at__isnull=True), name="unmailed_notices"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.title
+
+    @property
+    def icon(self) -> str:
+        icons = {"rotation": "clock", "expiry": "clock", "finding": "circle-alert", "budget": "wallet"}
+        return icons.get(self.kind, "bell")
+
+
+class Digest(models.Model):
+    """The one mail of a person and day (theirs). `sent_at` is written before it is sent and taken back when it was refused."""
+
+    person = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    day = models.DateField()
+    tries = models.PositiveIntegerField(default=0)
+    next_try_at = models.DateTimeField()
+    sent_at = models.DateTimeField(null=True, blank=True)
+    problem = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        ordering = ("-id",)
+        constraints = (models.UniqueConstraint(fields=["person", "day"], name="one_digest_a_day"),)
+
+    def __str__(self) -> str:
+        return f"{self.person_id} {self.day}"
+
+
+class Chore(models.Model):
+    """Periodic work that is done at most once in a while, however many schedulers run."""
+
+    name = models.CharField(max_length=40, unique=True)
+    begun_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name
 
 
 def _change(before: object, after: object) -> str:

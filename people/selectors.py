@@ -13,8 +13,13 @@ from people.rights import Right, Role, roles_with
 
 def people_with(right: Right, *, limit: int = 3) -> list[User]:
     """Active people who hold `right`: whom a refusal names."""
+    return list(everyone_with(right)[:limit])
+
+
+def everyone_with(right: Right) -> QuerySet[User]:
+    """All active people who hold `right`: whom a notice reaches."""
     roles = [role for role in Role.values if Role(role).label in roles_with(right)]
-    return list(User.objects.filter(is_active=True, role_grants__role__in=roles).distinct()[:limit])
+    return User.objects.filter(is_active=True, role_grants__role__in=roles).distinct()
 
 
 def who_can(right: Right) -> str:

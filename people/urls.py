@@ -12,5 +12,7 @@ urlpatterns = [
     path("activity/", views.activity, name="activity"),
     path("activity/activity.csv", views.activity_export, name="activity_export"),
     path("people/", views.people_page, name="people"),
+    path("notices/", views.notices_page, name="notices"),
+    path("notices/read/", views.notices_read, name="notices_read"),
     path("help/", views.help_page, name="help"),
 ]

@@ -20,7 +20,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from django.views.decorators.vary import vary_on_headers
 
 from config.htmx import HtmxHttpRequest, wants_partial
-from people import audit, audit_export, selectors
+from people import audit, audit_export, digests, notices, selectors
 from people.forms import ActivityFilter, ActivityFilterForm, LogInForm
 from people.models import AuditEntry, User
 from people.permissions import require_right
@@ -213,6 +213,39 @@ def people_page(request: HttpRequest) -> HttpResponse:
         "who_manages": selectors.who_can(Right.MANAGE_KEYS),
     }
     return render(request, "people/people.html", context)
+
+
+@require_safe
+def notices_page(request: HttpRequest) -> HttpResponse:
+    """What this person was told, newest first."""
+    assert isinstance(request.user, User)
+    before = request.GET.get("before", "")
+    found = notices.list_notices(
+        request.user, before_id=int(before) if before.isdecimal() and len(before) < 19 else None, limit=PAGE
+    )
+    has_older, found = len(found) > PAGE, found[:PAGE]
+    context = {
+        "notices": found,
+        "unread": notices.count_unread(request.user),
+        "shown": f"{len(found)} notice{'' if len(found) == 1 else 's'} on this page",
+        "newest": "?" if before else "",
+        "older": f"?before={found[-1].id}" if has_older else "",
+        "is_mailed": digests.is_on(),
+        "hour": settings.DIGEST_HOUR,
+    }
+    return render(request, "people/notices.html", context)
+
+
+@require_POST
+def notices_read(request: HttpRequest) -> HttpResponse:
+    """One notice of this person was read, or all."""
+    assert isinstance(request.user, User)
+    number = request.POST.get("notice", "")
+    if not number:
+        notices.mark_read(request.user)
+    elif number.isdecimal() and len(number) < 19:
+        notices.mark_read(request.user, int(number))
+    return _see_other(reverse("people:notices"))
 
 
 @require_safe

@@ -73,12 +73,14 @@ def make_key(
 ) -> KeyRecord:
     """An active key record of the sandbox with every scope."""
     label = f"label{next(_numbers)}"
+    name = name or f"{environment}_lists_{label}"
+    system, _, label = name.removeprefix(f"{environment}_").rpartition("_")
     realm = Realm.SANDBOX if environment == "sandbox" else Realm.LIVE
     return KeyRecord.objects.create(
         **{
-            "name": name or f"{environment}_lists_{label}",
+            "name": name,
             "environment": environment,
-            "system": "lists",
+            "system": system,
             "label": label,
             "owner": owner or make_user(),
             "account": account or make_account(realm=realm),

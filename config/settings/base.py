@@ -203,6 +203,21 @@ for _name, _url in (("VAULT_ADDR", VAULT_ADDR), ("AWS_SM_ENDPOINT_URL", AWS_SM_E
         raise ValueError(f"{_name} must be https:// (plain http is accepted for this machine only).")
 SECRET_TIMEOUT_S = env.float("SECRET_TIMEOUT_S", default=5.0)  # for each of connecting and reading
 SECRET_CACHE_S = env.float("SECRET_CACHE_S", default=10.0)  # in the memory of one worker process
+UNUSED_DAYS = env.int("UNUSED_DAYS", default=30)  # without a call makes a key, or a granted scope, a finding
+FLAG_SHARED_SYSTEMS = env.bool("FLAG_SHARED_SYSTEMS", default=False)  # also where systems share a secret
+
+# --- notices and mail --------------------------------------------------------------------------------------------------
+HAS_EMAIL = bool(env.str("EMAIL_URL", default=""))
+if HAS_EMAIL:
+    _mail = env.email_url("EMAIL_URL")
+    EMAIL_BACKEND = _mail["EMAIL_BACKEND"]
+    EMAIL_HOST, EMAIL_PORT = _mail["EMAIL_HOST"], _mail["EMAIL_PORT"]
+    EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail["EMAIL_HOST_USER"] or "", _mail["EMAIL_HOST_PASSWORD"] or ""
+    EMAIL_USE_TLS, EMAIL_USE_SSL = _mail.get("EMAIL_USE_TLS", False), _mail.get("EMAIL_USE_SSL", False)
+    EMAIL_FILE_PATH = _mail["EMAIL_FILE_PATH"]
+EMAIL_TIMEOUT = 20
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="enrichment-desk@localhost")
+DIGEST_HOUR = env.int("DIGEST_HOUR", default=8)  # of the person's own day, from which on their mail is sent
 
 # --- clocks (seconds), compressed together with the provider's limits ------------------------------------------------
 _factor: float = max(ICYPEAS_RATE_FACTOR, 1.0)

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 
 # Before base is read: nothing of the developer's own installation or secrets takes part in a test.
-for _name in [name for name in os.environ if name.startswith(("ICYPEAS_", "VAULT_", "AWS_"))]:
+for _name in [name for name in os.environ if name.startswith(("ICYPEAS_", "VAULT_", "AWS_", "EMAIL_"))]:
     del os.environ[_name]
 if "TEST_DATA_DIR" not in os.environ:
     os.environ["TEST_DATA_DIR"] = tempfile.mkdtemp(prefix="enrichment-desk-test-")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from django.utils.safestring import SafeString
 
 from config.ui.registry import attributes, draw, register
-from config.ui.states import BANNER_ICONS
+from config.ui.states import BANNER_ICONS, FINDING_WORDS
 
 
 @register.simple_tag
@@ -57,9 +57,18 @@ def finding(
     state: str = "open",
     actions: str = "",
 ) -> SafeString:
-    """A list item (in `<ul class="findings">`): icon, title, evidence, one fix. `state`: open, excepted, fixed, back."""
+    """A list item (in `<ul class="findings">`): icon, title, evidence, one fix. `state`: open, excepted, fixed, back; all but
+    the first stand as a word beside the title."""
     return draw(
-        "finding", content=content, title=title, icon=icon, tone=tone, href=href, state=state, actions=actions
+        "finding",
+        content=content,
+        title=title,
+        icon=icon,
+        tone=tone,
+        href=href,
+        state=state,
+        word=FINDING_WORDS.get(state, ""),
+        actions=actions,
     )
 
 

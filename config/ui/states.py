@@ -79,6 +79,7 @@ KINDS = {"job": JOB, "row": ROW, "key": KEY, "call": CALL, "check": CHECK}
 BAR_ORDER = ("found", "not_found", "cached", "skipped", "failed", "uncertain", "in_flight", "waiting")
 OPEN_ROW_STATES = ("in_flight", "waiting")
 
+FINDING_WORDS = {"excepted": "excepted", "fixed": "fixed", "back": "came back"}
 BANNER_ICONS = {"info": "info", "ok": "circle-check", "warn": "triangle-alert", "bad": "circle-x"}
 
 

@@ -19,7 +19,7 @@ from enrichment.providers.base import (
     UnpaidError,
 )
 from enrichment.services import send_path
-from keys import gate, ledger, limiter, secrets, services
+from keys import findings, gate, ledger, limiter, secrets, services
 from keys.choices import USABLE_STATES, Outcome
 from keys.clock import db_now
 from keys.models import KeyRecord, KeyTest
@@ -74,6 +74,7 @@ def run(test_id: int) -> None:
         return
     found = run_checks(test.key)
     checks = [{"name": name, **asdict(found.get(name, NOT_REACHED))} for name in STEPS]
+    findings.refresh([test.key_id])  # before the page that waits for the test is shown
     KeyTest.objects.filter(id=test.id, done_at=None).update(
         checks=checks, done_at=db_now(), worker=settings.WORKER_NAME
     )

@@ -30,6 +30,10 @@ def pages_of(desk: Desk) -> list[Shot]:
         "SELECT min(position) FROM enrichment_enrichmentrow WHERE state = 'skipped' AND job_id = ?", search
     )[0][0]
     draft = desk.query("SELECT max(id) FROM enrichment_enrichmentjob WHERE state = 'draft'")[0][0]
+    scope = desk.query(
+        "SELECT f.id FROM keys_finding f JOIN keys_keyrecord k ON k.id = f.key_id "
+        "WHERE f.code = 'scope' AND k.name = 'sandbox_bulk_verify_growth'"
+    )[0][0]
     return [
         Shot("login", "/login/", ""),
         Shot("overview", "/"),
@@ -62,6 +66,11 @@ def pages_of(desk: Desk) -> list[Shot]:
         Shot("key-new", "/keys/new/", "Key admin"),
         Shot("key-edit", "/keys/prod_crm_sync_revops/edit/", "Key admin"),
         Shot("key-test", "/keys/sandbox_training_revops/test/", "Key admin"),
+        Shot("findings", "/keys/findings/", "Key admin"),
+        Shot("findings-viewer", "/keys/findings/?view=excepted", "Viewer"),
+        Shot("finding-except", f"/keys/sandbox_bulk_verify_growth/findings/{scope}/except/", "Key admin"),
+        Shot("scopes-remove", f"/keys/sandbox_bulk_verify_growth/findings/{scope}/scopes/", "Key admin"),
+        Shot("notices", "/notices/", "Key admin"),
         Shot("people", "/people/", "Viewer"),
         Shot("activity", "/activity/", "Manager"),
         Shot("help", "/help/"),

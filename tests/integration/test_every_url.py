@@ -16,7 +16,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from enrichment.models import LeadCount
 from keys.clock import db_now
-from keys.models import Call, KeyTest
+from keys.models import Call, Finding, KeyTest
 from people.models import User
 from people.rights import RIGHTS, Right, Role
 from tests import factories
@@ -49,12 +49,19 @@ LINES: dict[str, Line] = {
     "people:activity_export": Line(Right.VIEW_ACTIVITY),
     "people:people": Line(ANYBODY),
     "people:help": Line(ANYBODY),
+    "people:notices": Line(ANYBODY),
+    "people:notices_read": Line(None, ANYBODY),
     "keys:key_list": Line(K),
     "keys:key_export": Line(K),
     "keys:key_create": Line(M, M),
     "keys:name_preview": Line(M),
     "keys:key_detail": Line(K),
     "keys:key_edit": Line(M, M),
+    "keys:finding_list": Line(K),
+    "keys:finding_export": Line(K),
+    "keys:finding_except": Line(M, M),
+    "keys:finding_resume": Line(M, M),
+    "keys:scopes_remove": Line(M, M),
     "enrichment:call_why": Line(K),
     "enrichment:job_why": Line(V, None, JOB),
     "enrichment:key_test": Line(K, M),
@@ -124,6 +131,7 @@ class World:
     count: Any
     test: Any
     call: Any
+    finding: Any
     insiders: dict[str, User]
     outsiders: dict[str, User]
 
@@ -160,7 +168,11 @@ def world() -> World:
         outcome="vendor_401",
     )
     type(job).objects.filter(id=job.id).update(key=key)
-    return World(job, look_up, key, count, test, call, insiders, outsiders)
+    finding = Finding.objects.create(
+        key=key, code="scope", tone="warn", title="x", evidence="x", scopes=["leads:search"],
+        opened_at=now, seen_at=now, due=now.date(),
+    )  # fmt: skip
+    return World(job, look_up, key, count, test, call, finding, insiders, outsiders)
 
 
 def address_of(pattern: str, name: str, world: World) -> str:
@@ -172,6 +184,8 @@ def address_of(pattern: str, name: str, world: World) -> str:
         number = world.call.id
     if name == "enrichment:key_test_result":
         number = world.test.id
+    if name in ("keys:finding_except", "keys:finding_resume", "keys:scopes_remove"):
+        number = world.finding.id
     operation = "find-people" if name.startswith("enrichment:lead") else "email-verification"
     return (
         pattern.replace("<int:number>", str(number))

@@ -76,7 +76,8 @@ class Command(BaseCommand):
         self.stdout.write(key.name)
 
     def _list(self, options: dict[str, Any]) -> None:
-        keys = list(findings.with_severity(selectors.all_keys()).order_by("-severity", "name"))
+        findings.refresh()  # also where no scheduler runs
+        keys = list(findings.with_findings(selectors.all_keys()).order_by("-severity", "name"))
         if not keys:
             self.stdout.write("There is no key record yet. Make the first: manage.py key create --help")
             return
@@ -109,6 +110,7 @@ class Command(BaseCommand):
 
     def _show(self, options: dict[str, Any]) -> None:
         key = _key(options["name"])
+        findings.refresh([key.id])
         left = ledger.available(key.account)
         missing = selectors.missing_for_activation(key)
         facts = {

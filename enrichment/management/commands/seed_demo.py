@@ -30,8 +30,9 @@ from enrichment.providers.icypeas.payloads import parse_item
 from enrichment.providers.icypeas.routes import ROUTES
 from enrichment.services import answers, processing, submission, uploads
 from enrichment.services.transitions import lock_job, move_rows
+from keys import finding_exceptions, findings, reminders
 from keys.budgets import set_budget
-from keys.choices import Outcome, Realm
+from keys.choices import FindingCode, Outcome, Realm
 from keys.clock import db_now
 from keys.models import Account, BalanceReading, Call, KeyRecord, LedgerEntry
 from keys.services import KeySpec, create_key
@@ -220,6 +221,7 @@ class Command(BaseCommand):
             _relive(run, people[run.person], keys[run.key], fake, chance)
         _make_draft(people["ana"], fake, chance)
         _set_budgets(audit.Actor(people["leo"], "demo"), keys)
+        _look_at_keys(audit.Actor(people["mira"], "demo"), keys)
         self.stdout.write(f"{len(people)} people, {len(keys)} key records, {len(RUNS)} finished jobs")
 
 
@@ -275,7 +277,7 @@ def _make_keys(people: dict[str, User]) -> dict[str, KeyRecord]:
     specs = [
         spec("sandbox", "training", "revops", owner=ana, deputy=mira, team=ana.team, purpose="Training and demos, no money", scopes=[*both, *single, *others], rotate_by=today + timedelta(days=75)),
         spec("sandbox", "list_building", "revops", owner=ana, team=ana.team, purpose="Outbound lists of the SDR team, rehearsed", scopes=[f"{SEARCH}:bulk"], rotate_by=today + timedelta(days=9)),
-        spec("sandbox", "bulk_verify", "growth", owner=priya, team=priya.team, purpose="Verification before campaigns, rehearsed", scopes=[f"{VERIFY}:bulk"], daily_cap=Decimal(2000), rotate_by=today + timedelta(days=51)),
+        spec("sandbox", "bulk_verify", "growth", owner=priya, team=priya.team, purpose="Verification before campaigns, rehearsed", scopes=[f"{VERIFY}:bulk", "domain-search:bulk"], daily_cap=Decimal(2000), rotate_by=today + timedelta(days=51)),
         spec("prod", "crm_sync", "revops", owner=mira, deputy=tom, team=mira.team, purpose="Nightly CRM clean-up: verify addresses, refresh companies", scopes=[f"{VERIFY}:bulk", "scrape-company:bulk", "domain-search:bulk"], daily_cap=Decimal(5000), rotate_by=today + timedelta(days=6)),
         spec("prod", "form_handling", "growth", owner=priya, deputy=ana, team=priya.team, purpose="Enrich a lead the moment a form is sent", scopes=single, rotate_by=today + timedelta(days=40)),
         spec("prod", "webinar_import", "growth", owner=priya, team=priya.team, purpose="Registrants from the webinar tool", scopes=[f"{SEARCH}:bulk"], rotate_by=today + timedelta(days=80)),
@@ -283,7 +285,7 @@ def _make_keys(people: dict[str, User]) -> dict[str, KeyRecord]:
         spec("dev", "oneoff", "revops", owner=ana, team=ana.team, purpose="Trying new endpoints", scopes=[f"{SEARCH}:single"], rotate_by=today - timedelta(days=3)),
     ]  # fmt: skip
     keys = {key.name: key for key in (create_key(admin, one) for one in specs)}
-    KeyRecord.objects.update(created_at=db_now() - timedelta(days=60))
+    KeyRecord.objects.update(created_at=db_now() - timedelta(days=60), scopes_since={})
     return keys
 
 
@@ -484,6 +486,19 @@ def _set_budgets(manager: audit.Actor, keys: dict[str, KeyRecord]) -> None:
         reason="Agreed for the autumn",
     )
     set_budget(manager, key=key, first_month=month, credits=Decimal(15_000), reason="Lists for outbound")
+
+
+def _look_at_keys(admin: audit.Actor, keys: dict[str, KeyRecord]) -> None:
+    """Findings and notices as the sweep would have made them, and two exceptions."""
+    findings.refresh()
+    reminders.remind()
+    for name, code, days, reason in (
+        ("prod_form_handling_growth", FindingCode.UNUSED, 45, "Goes live with the new web form"),
+        ("sandbox_training_revops", FindingCode.SCOPE, 170, "Trainees may try every operation"),
+    ):
+        resting = findings.counted().get(key=keys[name], code=code)
+        until = timezone.localdate() + timedelta(days=days)
+        finding_exceptions.except_finding(admin, resting, until=until, reason=reason)
 
 
 def _make_draft(person: User, fake: Faker, chance: random.Random) -> None:

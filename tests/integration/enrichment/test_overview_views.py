@@ -16,6 +16,7 @@ from django.utils import timezone
 from enrichment import overview_page, selectors
 from enrichment.choices import JobState, RowState
 from enrichment.models import Answer, Batch, EnrichmentJob, Question
+from keys import findings
 from keys.choices import EntryKind
 from keys.models import KeyRecord, LedgerEntry, Worker
 from people.models import User
@@ -174,6 +175,7 @@ def test_running_region_stops_being_polled_when_nothing_runs(as_person: AsPerson
 
 def test_overview_shows_findings_to_those_who_may_see_keys(as_person: AsPerson) -> None:
     factories.make_key("sandbox_old_key", rotate_by=timezone.localdate() - timedelta(days=3))
+    findings.refresh()
 
     page = as_person(factories.make_user(role="viewer")).get("/").content.decode()
 

@@ -15,8 +15,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from keys.findings import findings_of, with_severity
-from keys.models import KeyRecord, LedgerEntry
+from keys import findings
+from keys.models import LedgerEntry
 from people.models import AuditEntry, User
 from tests.factories import make_account, make_key, make_team, make_user
 
@@ -118,6 +118,7 @@ def test_key_list_sorts_by_findings_then_by_last_use(client: Client, admin: User
     make_key("sandbox_c_late", rotate_by=today - timedelta(days=1))
     make_key("sandbox_d_just_used", last_used_at=now)
     make_key("sandbox_e_due", rotate_by=today + timedelta(days=3))
+    findings.refresh()
     client.force_login(admin)
 
     assert names(client.get(URL)) == [
@@ -138,6 +139,9 @@ def test_key_list_sorts_by_findings_then_by_last_use(client: Client, admin: User
         ("view=rotation", {"due"}),
         ("view=inactive", {"gone"}),
         ("view=findings", {"due", "old"}),
+        ("finding=rotation", {"due"}),
+        ("finding=unused", {"old"}),
+        ("finding=owner", set()),
         ("environment=prod", {"prod"}),
         ("state=revoked", {"gone"}),
         ("scope=leads:search", {"prod"}),
@@ -162,6 +166,7 @@ def test_key_list_shows_what_the_address_asks_for(
     make_key("sandbox_x_due", scopes=bulk, rotate_by=timezone.localdate() + timedelta(days=2))
     make_key("sandbox_x_gone", scopes=bulk, state="revoked")
     make_key("prod_x_prod", environment="prod", deputy=deputy, scopes=["leads:search"])
+    findings.refresh()
     client.force_login(admin)
 
     answer = client.get(f"{URL}?{query}")
@@ -185,6 +190,7 @@ def test_key_list_counts_of_views_equal_what_they_show(client: Client, admin: Us
     make_key(owner=admin, rotate_by=timezone.localdate() - timedelta(days=1))
     make_key(state="revoked")
     make_key(deputy=admin, last_used_at=timezone.now() - timedelta(days=40))
+    findings.refresh()
     client.force_login(admin)
 
     tabs = client.get(URL).context["tabs"]
@@ -207,6 +213,7 @@ def test_key_list_pages_show_every_record_once(client: Client, admin: User) -> N
             last_used_at=used if number % 3 else None,
             **more,
         )
+    findings.refresh()
     client.force_login(admin)
 
     seen, address = [], URL
@@ -291,41 +298,6 @@ def test_key_list_asks_as_many_questions_for_fifty_records_as_for_one(
 
     assert len(names(answer)) == 50
     assert len(for_one) <= 20
-
-
-def test_findings_and_their_severity_agree(admin: User) -> None:
-    today = timezone.localdate()
-    gone = make_user(is_active=False)
-    cases: list[dict[str, Any]] = [
-        {},
-        {"rotate_by": today - timedelta(days=1)},
-        {"rotate_by": today},
-        {"rotate_by": today + timedelta(days=14)},
-        {"rotate_by": today + timedelta(days=15)},
-        {"expires_at": today - timedelta(days=1)},
-        {"expires_at": today},
-        {"expires_at": today + timedelta(days=14)},
-        {"expires_at": today + timedelta(days=15)},
-        {"last_used_outcome": "vendor_401"},
-        {"last_used_outcome": "vendor_429"},
-        {"environment": "prod"},
-        {"environment": "dev"},
-        {"environment": "prod", "deputy": admin},
-        {"owner": gone},
-    ]
-    for state in ("active", "rotating", "draft", "quarantined", "revoked", "expired"):
-        for case in cases:
-            make_key(state=state, **case)
-    KeyRecord.objects.filter(id=make_key().id).update(owner=None)
-
-    rank = {"bad": 2, "warn": 1}
-    for key in with_severity(KeyRecord.objects.select_related("owner", "deputy")):
-        found = findings_of(key)
-        assert key.severity == max((rank[finding.tone] for finding in found), default=0), (
-            key.__dict__,
-            found,
-        )
-        assert found == sorted(found, key=lambda finding: -rank[finding.tone])
 
 
 def test_inventory_goes_home_as_the_filter_shows_it(client: Client, admin: User) -> None:
