@@ -44,6 +44,7 @@ LINES: dict[str, Line] = {
     "styleguide": Line(Right.VIEW_STYLEGUIDE),
     "people:login": Line(NOBODY, NOBODY),
     "people:logout": Line(None, ANYBODY),
+    "people:confirm": Line(ANYBODY, ANYBODY),
     "people:theme": Line(None, NOBODY),
     "people:activity": Line(Right.VIEW_ACTIVITY),
     "people:activity_export": Line(Right.VIEW_ACTIVITY),
@@ -55,6 +56,10 @@ LINES: dict[str, Line] = {
     "keys:name_preview": Line(M),
     "keys:key_detail": Line(K),
     "keys:key_edit": Line(M, M),
+    "keys:key_rename": Line(M, M),
+    "keys:key_renew": Line(M, M),
+    "keys:key_state": Line(M, M),
+    "keys:hand_over": Line(M, M),
     "enrichment:call_why": Line(K),
     "enrichment:job_why": Line(V, None, JOB),
     "enrichment:key_test": Line(K, M),
@@ -178,6 +183,7 @@ def address_of(pattern: str, name: str, world: World) -> str:
         .replace("<int:position>", "1")
         .replace("<slug:operation>", operation)
         .replace("<str:name>", world.key.name)
+        .replace("<step:step>", "quarantine")
         .replace("<slug:token>", "t" * 43)
     )
 
