@@ -58,6 +58,9 @@ class Hours:
         return (today in days and now >= self.begin) or (yesterday in days and now < self.end)
 
 
+ANY_TIME = Hours()
+
+
 def of(key: KeyRecord) -> Hours:
     return Hours(key.hours_days, key.hours_begin, key.hours_end, key.time_zone)
 

@@ -58,7 +58,7 @@ class KeySpec:
     rotation_days: int = 90
     expires_at: date | None = None
     previous_secret_ref: str = ""
-    hours: Hours = Hours()
+    hours: Hours = key_hours.ANY_TIME
 
     @property
     def name(self) -> str:

@@ -231,7 +231,8 @@ def people_page(request: HttpRequest) -> HttpResponse:
         "people": selectors.list_people(),
         "roles": [role.label for role, _ in roles],
         "matrix": [(right.label, [right in rights for _, rights in roles]) for right in Right],
-        "who_manages": selectors.who_can(Right.MANAGE_KEYS),
+        "may_change": isinstance(request.user, User) and request.user.may(Right.MANAGE_PEOPLE),
+        "who_changes": f"{selectors.who_can(Right.MANAGE_PEOPLE)} can",
     }
     return render(request, "people/people.html", context)
 

@@ -38,6 +38,7 @@ class Line:
 
 
 V, S, K, M = Right.VIEW_JOBS, Right.SPEND, Right.VIEW_KEYS, Right.MANAGE_KEYS
+P = Right.MANAGE_PEOPLE
 LINES: dict[str, Line] = {
     "healthz": Line(NOBODY),
     "readyz": Line(NOBODY),
@@ -94,6 +95,8 @@ LINES: dict[str, Line] = {
     "enrichment:lead_search": Line(V, S),
     "enrichment:lead_count": Line(None, S),
     "enrichment:lead_counted": Line(S),
+    "enrichment:person": Line(P, P),
+    "enrichment:person_access": Line(P, P),
     "enrichment:hook": Line(None, NOBODY),
     "enrichment:lookup": Line(V),
     "enrichment:lookup_answer": Line(V, None, LOOK_UP),
@@ -171,6 +174,8 @@ def world() -> World:
 def address_of(pattern: str, name: str, world: World) -> str:
     line = LINES[name]
     number = world.look_up.id if line.of == LOOK_UP else world.job.id
+    if name.startswith("enrichment:person"):
+        number = world.job.created_by_id
     if name == "enrichment:lead_counted":
         number = world.count.id
     if name == "enrichment:call_why":
