@@ -26,7 +26,7 @@ from enrichment.choices import SILENT_PAUSES, JobState, PauseReason, RowState, S
 from enrichment.csv_import import ENCODINGS, Layout, UploadError
 from enrichment.models import EnrichmentJob
 from enrichment.services import balances, exporting, processing, reservations, submission, uploads
-from keys import hours, ledger
+from keys import gate, hours, ledger
 from keys import selectors as key_selectors
 from keys.clock import db_now
 from keys.models import KeyRecord
@@ -227,6 +227,12 @@ def _start(
         if same.state == JobState.PAUSED:
             submission.resume_job(actor, same.id)
         return same, 0
+    refused = gate.refusal(
+        key, environment=key.environment, scope=operations.get(job.operation).scope(job.mode)
+    )
+    if refused:  # before anything is called: not even the balance is asked for
+        submission.cancel_job(actor, job.id, reason=refused[1])
+        raise CommandError(f"{refused[1]} Nothing was sent and nothing was paid.", returncode=REFUSED)
     balances.read_balance(key.account_id)
     key.account.refresh_from_db()
     _print_estimate(console, job, key, options["freshness_days"])
