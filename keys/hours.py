@@ -139,9 +139,9 @@ def parse_days(text: str) -> str:
     """ "mon-fri,sun" → "123457"; nothing → "". Raises `HoursError`."""
     found: set[int] = set()
     for part in filter(None, (part.strip().lower() for part in text.split(","))):
-        first, _, last = part.partition("-")
+        first, dash, last = part.partition("-")
         try:
-            begin, end = (_number_of(name) for name in (first, last or first))
+            begin, end = (_number_of(name) for name in (first, last if dash else first))
         except ValueError:
             raise HoursError(f"{part!r} is no day. Write days as mon-fri or mon,wed,sat.") from None
         found.update(range(begin, end + 1) if begin <= end else [*range(begin, 8), *range(1, end + 1)])
