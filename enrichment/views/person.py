@@ -20,7 +20,7 @@ from people.audit import Actor
 from people.forms import AccessForm, PersonForm
 from people.models import User
 from people.permissions import require_proof, require_right
-from people.rights import RIGHTS, Right, Role
+from people.rights import Right
 from people.selectors import history_of, people_with, who_can
 
 
@@ -59,10 +59,6 @@ def _page(request: HttpRequest, person: User, form: PersonForm, status: int = 20
         "person": person,
         "form": form,
         "is_self": person == request.user,
-        "rights": [
-            (Role(role).label, [right.label for right in Right if right in held])
-            for role, held in RIGHTS.items()
-        ],
         "history": [
             {
                 "icon": "pencil",
