@@ -377,13 +377,10 @@ class RenewForm(TakesErrors):
     reason = _reason("Why?")
 
 
-KEYS_AT_ONCE = 5_000
-
-
 class HandOverForm(TakesErrors):
     """Who takes a frozen set of records over. `keys` are their ids in one field: a form may have a few hundred only."""
 
-    keys = forms.RegexField(r"[0-9]+(,[0-9]+)*", max_length=80_000, widget=forms.HiddenInput)
+    keys = forms.RegexField(r"[0-9]+(,[0-9]+)*", max_length=500_000, widget=forms.HiddenInput)
     words = forms.CharField(required=False, max_length=400, widget=forms.HiddenInput)
     leaver = forms.ModelChoiceField(queryset=User.objects.all(), required=False, widget=forms.HiddenInput)
     owner = PersonField(queryset=User.objects.none(), required=False, label="New owner")
@@ -410,7 +407,7 @@ class HandOverForm(TakesErrors):
             field.empty_label = f"Leave the records {holds} as they are"
 
     def ids(self) -> list[int]:
-        return [int(number) for number in self.cleaned_data["keys"].split(",")][:KEYS_AT_ONCE]
+        return [int(number) for number in self.cleaned_data["keys"].split(",")]
 
     def handover(self) -> Handover:
         given = self.cleaned_data

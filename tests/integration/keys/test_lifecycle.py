@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from io import StringIO
@@ -16,7 +17,7 @@ from keys import gate, ledger, services
 from keys.choices import KeyState
 from keys.findings import findings_of
 from keys.lifecycle import FINAL, MOVES, Step, offered
-from keys.models import KeyRecord
+from keys.models import KeyRecord, Presence
 from keys.services import KeyRecordError, change_state
 from people.audit import Actor
 from people.models import AuditEntry, User
@@ -121,6 +122,24 @@ def test_sandbox_record_needs_neither_deputy_nor_team() -> None:
     key = make_key(state="draft")
 
     assert change_state(NOBODY, key, Step.ACTIVATE, reason="now").state == "active"
+
+
+def test_new_record_with_a_secret_that_another_environment_holds_stays_a_draft() -> None:
+    now = timezone.now()
+    for reference in ("env:ICYPEAS_API_KEY", "env:ICYPEAS_KEY_SAME"):
+        Presence.objects.create(
+            worker="w", reference=reference, fingerprint="0123456789ab", seen_at=now, changed_at=now
+        )
+    make_complete()
+    spec = services.KeySpec(
+        "dev", "oneoff", "ops", make_user(), "Trying", ["leads:search"], "env:ICYPEAS_KEY_SAME"
+    )
+
+    assert services.create_key(NOBODY, spec).state == "draft"
+    assert (
+        services.create_key(NOBODY, replace(spec, label="two", secret_ref="env:ICYPEAS_KEY_OWN")).state
+        == "active"
+    )
 
 
 # --- active records stay complete ---------------------------------------------------------------------------------------
