@@ -21,7 +21,7 @@ from enrichment.forms import ColumnsForm
 from enrichment.models import EnrichmentJob
 from enrichment.operations.base import Operation
 from enrichment.selectors import Estimate, KeyChoice
-from keys import ledger
+from keys import hours, ledger
 from keys import selectors as key_selectors
 from keys.choices import Realm
 from keys.clock import db_now
@@ -108,6 +108,7 @@ class Review:
     obstacle: str
     sample_obstacle: str
     on_their_way_from: list[EnrichmentJob]
+    outside_hours: str  # advice, "" within the key's hours
     version: str
     urls: dict[str, str] = field(default_factory=dict)
 
@@ -208,6 +209,7 @@ def review(
         obstacle=obstacle or (_limit(estimate, estimate.at_most, money) if estimate and money else ""),
         sample_obstacle=obstacle
         or (_limit(estimate, settings.SAMPLE_ROWS * estimate.price, money) if estimate and money else ""),
+        outside_hours=hours.advice(key) if key else "",
         version=f"{job.check_generation}-{job.rows_total}-{int(job.is_checked)}",
         urls=_urls(job, key, freshness_days),
     )

@@ -178,6 +178,11 @@ def same_run(job: EnrichmentJob, key: KeyRecord) -> EnrichmentJob | None:
     return next((run for run in recent.order_by("-id") if run.mapping == job.mapping), None)
 
 
+def jobs_under_way_of(person: User) -> list[EnrichmentJob]:
+    """Jobs of one person that are not over, newest first."""
+    return list(EnrichmentJob.objects.filter(created_by=person, state__in=ACTIVE).order_by("-id"))
+
+
 @dataclass(frozen=True)
 class KeyChoice:
     """A key record as the start form sees it: offered, or not and why."""

@@ -15,6 +15,7 @@ from enrichment.views import (
     leads,
     lookup,
     overview,
+    person,
     prices,
     spend,
 )
@@ -48,6 +49,8 @@ urlpatterns = [
     path("jobs/<int:number>/why/", explain.job_why, name="job_why"),
     path("keys/<str:name>/test/", key_test.key_test, name="key_test"),
     path("keys/<str:name>/test/<int:number>/", key_test.key_test_result, name="key_test_result"),
+    path("people/<int:number>/", person.person, name="person"),
+    path("people/<int:number>/access/", person.person_access, name="person_access"),
     path("hooks/icypeas/<slug:token>/", hooks.hook, name="hook"),
     path("spend/", spend.spend, name="spend"),
     path("spend/budget/", spend.budget_set, name="budget_set"),

@@ -12,7 +12,9 @@ from django.conf import settings
 from keys.choices import FindingCode, KeyState
 from keys.scopes import SCOPES
 from keys.selectors import KeyFilter, environments
-from people.models import Team
+from people.models import Team, User
+
+UNUSED_DAYS = (30, 60, 90, 180)  # others stand in the address
 
 VIEWS = {
     "": "All",
@@ -54,15 +56,21 @@ def tabs(wanted: KeyFilter, counts: Mapping[str, int]) -> list[dict[str, Any]]:
     ]
 
 
-def chips(wanted: KeyFilter, teams: Sequence[Team]) -> list[dict[str, Any]]:
-    """Each filter, set or with its choices."""
+def chips(
+    wanted: KeyFilter, teams: Sequence[Team], owners: Sequence[User], person: User | None = None
+) -> list[dict[str, Any]]:
+    """Each filter, set or with its choices. Owner *or* deputy is set by the page of a person and can only be taken out."""
     choices: dict[str, list[tuple[Any, str]]] = {
         "environment": [(name, name) for name in environments()],
+        "owner": [(one.id, one.name if one.is_active else f"{one.name} (left)") for one in owners],
         "team": [(team.id, team.name) for team in teams],
         "scope": [(scope, scope) for scope in SCOPES],
         "state": list(KeyState.choices),
         "finding": list(FindingCode.choices),
+        "unused": [(days, f"for {days} days") for days in UNUSED_DAYS],
     }
+    if wanted.unused:
+        choices["unused"].append((wanted.unused, f"for {_days(wanted.unused)}"))
     found = []
     for name, options in choices.items():
         value = getattr(wanted, name)
@@ -76,7 +84,27 @@ def chips(wanted: KeyFilter, teams: Sequence[Team]) -> list[dict[str, Any]]:
                 ],
             }
         )
+    if wanted.person:
+        name = person.name if person else str(wanted.person)
+        found.insert(0, {"label": "Owner or deputy", "value": name, "remove": _with(wanted, "person", None)})
     return found
+
+
+def words(
+    wanted: KeyFilter, teams: Sequence[Team], owners: Sequence[User], person: User | None = None
+) -> str:
+    """The filter as a person says it: "With findings, Environment prod, Unused for 60 days"."""
+    parts = [VIEWS[wanted.view]] if wanted.view in VIEWS and wanted.view else []
+    parts += [
+        f"{chip['label']} {chip['value']}" for chip in chips(wanted, teams, owners, person) if chip["value"]
+    ]
+    if wanted.search:
+        parts.append(f"“{wanted.search}”")
+    return ", ".join(parts) or "all records"
+
+
+def _days(count: int) -> str:
+    return "1 day" if count == 1 else f"{count} days"
 
 
 def clear(wanted: KeyFilter) -> str:

@@ -15,6 +15,7 @@ from django.utils import timezone
 from keys import finding_rules, findings
 from keys.choices import FindingCode, Tone
 from keys.clock import db_now
+from keys.lifecycle import Step
 from keys.models import Finding, KeyRecord
 from people.models import User
 from people.rights import Right
@@ -87,8 +88,7 @@ FIXES = {
     FindingCode.DEPUTY: ("Choose a deputy…", "keys:key_edit", "#id_deputy"),
     FindingCode.DEPUTY_DISABLED: ("Choose a deputy…", "keys:key_edit", "#id_deputy"),
     FindingCode.ROTATION: ("Change the date…", "keys:key_edit", "#id_rotate_by"),
-    FindingCode.EXPIRY: ("Renew or revoke…", "keys:key_edit", "#id_expires_at"),
-    FindingCode.UNUSED: ("Let it expire…", "keys:key_edit", "#id_expires_at"),
+    FindingCode.EXPIRY: ("Renew…", "keys:key_renew", ""),
     FindingCode.SHARING: ("Change the reference…", "keys:key_edit", "#id_secret_ref"),
     FindingCode.SYSTEMS: ("Change the reference…", "keys:key_edit", "#id_secret_ref"),
     FindingCode.SECRET: (TEST := "Test this key…", "enrichment:key_test", ""),
@@ -105,8 +105,12 @@ def fix_of(key: KeyRecord, finding: Finding) -> Fix | None:
     if code == FindingCode.SCOPE:
         label = "Remove scope…" if len(finding.scopes) == 1 else f"Remove {len(finding.scopes)} scopes…"
         return Fix(label, reverse("keys:scopes_remove", args=[key.name, finding.id]))
+    if code == FindingCode.UNUSED:
+        return Fix("Revoke…", reverse("keys:key_state", args=[key.name, Step.REVOKE.value]))
     if code == FindingCode.NAME and finding.tone == Tone.BAD:
         return Fix("Choose an account…", f"{reverse('keys:key_edit', args=[key.name])}#id_account")
+    if code == FindingCode.NAME:
+        return Fix("Rename…", reverse("keys:key_rename", args=[key.name]))
     if code not in FIXES:
         return None
     label, page, field = FIXES[code]

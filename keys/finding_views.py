@@ -18,7 +18,7 @@ from keys.models import Finding
 from people import audit, csv_out
 from people.audit import Actor
 from people.models import User
-from people.permissions import require_right
+from people.permissions import require_proof, require_right
 from people.rights import Right
 from people.selectors import who_can
 
@@ -86,8 +86,25 @@ def _back(finding: Finding) -> HttpResponseRedirect:
     return HttpResponseRedirect(f"{url}#findings", status=303)
 
 
+def _except_again(request: HttpRequest, name: str, number: int) -> HttpResponse:
+    return _page(
+        request, "keys/finding_except.html", _finding(name, number), ExceptionForm(request.POST), 422
+    )
+
+
+def _resume_again(request: HttpRequest, name: str, number: int) -> HttpResponse:
+    return _page(request, "keys/finding_resume.html", _finding(name, number), ReasonForm(request.POST), 422)
+
+
+def _remove_again(request: HttpRequest, name: str, number: int) -> HttpResponse:
+    finding = _finding(name, number)
+    form = RemoveScopesForm(finding.scopes, request.POST)
+    return _page(request, "keys/scopes_remove.html", finding, form, 422)
+
+
 @require_http_methods(["GET", "HEAD", "POST"])
 @require_right(Right.MANAGE_KEYS)
+@require_proof(_except_again)
 def finding_except(request: HttpRequest, name: str, number: int) -> HttpResponse:
     """Let a finding rest until a day, with a reason."""
     finding = _finding(name, number)
@@ -108,6 +125,7 @@ def finding_except(request: HttpRequest, name: str, number: int) -> HttpResponse
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @require_right(Right.MANAGE_KEYS)
+@require_proof(_resume_again)
 def finding_resume(request: HttpRequest, name: str, number: int) -> HttpResponse:
     """End an exception before its day."""
     finding = _finding(name, number)
@@ -127,6 +145,7 @@ def finding_resume(request: HttpRequest, name: str, number: int) -> HttpResponse
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @require_right(Right.MANAGE_KEYS)
+@require_proof(_remove_again)
 def scopes_remove(request: HttpRequest, name: str, number: int) -> HttpResponse:
     """Take scopes from a record that it never used."""
     finding = _finding(name, number)
@@ -147,11 +166,13 @@ def scopes_remove(request: HttpRequest, name: str, number: int) -> HttpResponse:
     return _page(request, "keys/scopes_remove.html", finding, form)
 
 
-def _page(request: HttpRequest, template: str, finding: Finding, form: ReasonForm) -> HttpResponse:
+def _page(
+    request: HttpRequest, template: str, finding: Finding, form: ReasonForm, status: int = 200
+) -> HttpResponse:
     context = {
         "key": finding.key,
         "finding": finding,
         "form": form,
         "last_day": finding_exceptions.last_day_of_exception(),
     }
-    return render(request, template, context, status=422 if form.errors else 200)
+    return render(request, template, context, status=422 if form.errors else status)

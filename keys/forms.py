@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from zoneinfo import available_timezones
 
 from django import forms
 from django.http import QueryDict
 
+from keys import hours
 from keys.choices import FindingCode, KeyState
+from keys.hours import Hours
 from keys.models import Account, KeyRecord
 from keys.scopes import PRESETS, SCOPES
 from keys.secrets import SecretError, check_reference
 from keys.selectors import KeyFilter, environments
-from keys.services import KeySpec
+from keys.services import Handover, KeySpec
 from people.models import Team, User
 from people.selectors import active_owners
 
@@ -58,7 +61,49 @@ def _text(**attrs: str) -> forms.TextInput:
     )
 
 
-class KeyForm(forms.Form):
+def _reason(label: str) -> forms.CharField:
+    return forms.CharField(
+        max_length=500,
+        label=label,
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="The history keeps it.",
+    )
+
+
+def _day(**more: Any) -> forms.DateField:
+    return forms.DateField(
+        required=False, widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}), **more
+    )
+
+
+def _hour(label: str, hint: str) -> forms.TimeField:
+    return forms.TimeField(
+        required=False,
+        label=label,
+        widget=forms.TimeInput(format="%H:%M", attrs={"type": "time"}),
+        help_text=hint,
+    )
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a preset changed in a form, as sentences; everything else is as it was typed."""
+
+    label: str
+    changes: tuple[str, ...]
+    runs_in: str
+
+
+class TakesErrors(forms.Form):
+    """A form of which a service may still refuse something."""
+
+    def take_errors(self, fields: Mapping[str, str]) -> None:
+        """Show a `KeyRecordError` at the fields that it names."""
+        for name, sentence in fields.items():
+            self.add_error(name if name in self.fields else None, sentence)
+
+
+class KeyForm(TakesErrors):
     """A key record. References that are none are thrown away before anything else sees them: whatever was pasted
     there may be a secret, so it is neither kept in the form nor shown again."""
 
@@ -122,16 +167,19 @@ class KeyForm(forms.Form):
         help_text="No job may reserve more in one day. Empty: no cap.",
     )
     rotation_days = forms.IntegerField(label="Rotate every, days", min_value=1, max_value=3650, initial=90)
-    rotate_by = forms.DateField(
+    rotate_by = _day(help_text="Empty: the days from today.")
+    expires_at = _day(label="Expires", help_text="Its last day. Empty: it does not expire.")
+    hours_days = forms.MultipleChoiceField(
         required=False,
-        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
-        help_text="Empty: the days from today.",
+        label="Days",
+        choices=[(str(number), day) for number, day in enumerate(hours.DAYS, start=1)],
+        widget=forms.CheckboxSelectMultiple,
+        help_text="None ticked: every day.",
     )
-    expires_at = forms.DateField(
-        required=False,
-        label="Expires",
-        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
-        help_text="Its last day. Empty: it does not expire.",
+    hours_begin = _hour("From", "Empty, with the other: all day.")
+    hours_end = _hour("Until", "May be the next morning: 22:00 to 10:00.")
+    time_zone = forms.ChoiceField(
+        required=False, help_text="Hours are read in it, and the days of the cap begin in it."
     )
 
     def __init__(self, data: QueryDict | None = None, *, initial: dict[str, Any] | None = None) -> None:
@@ -151,9 +199,12 @@ class KeyForm(forms.Form):
             choice = self.fields[name]
             assert isinstance(choice, forms.ModelChoiceField)
             choice.queryset = queryset
-        preset = self.fields["preset"]
+        preset, zone = self.fields["preset"], self.fields["time_zone"]
         assert isinstance(preset, forms.ChoiceField)
+        assert isinstance(zone, forms.ChoiceField)
         preset.choices = [("", "Choose…"), *((name, known.label) for name, known in PRESETS.items())]
+        zone.choices = [(name, name) for name in sorted(available_timezones())]
+        self.applied: Applied | None = None
 
     def _reference(self, name: str, given: str) -> str:
         """The reference, or nothing where it is none; the reason is kept for `clean`."""
@@ -181,20 +232,42 @@ class KeyForm(forms.Form):
             groups.setdefault(operation, []).append(ScopeBox(scope, sentence, scope in ticked))
         return [(GROUP_TITLES[operation], boxes) for operation, boxes in groups.items()]
 
-    def chosen_preset(self) -> str:
-        """Where such a workload should run, once a preset was applied."""
-        known = PRESETS.get(str(self["preset"].value() or ""))
-        return f"{known.label}, usually {known.environment}. {known.runs_in}" if known else ""
-
     def typed(self) -> dict[str, Any]:
-        """What was typed, as initial values for a fresh form, with the scopes of the chosen preset."""
+        """What was typed, as initial values for a fresh form."""
         assert isinstance(self.data, QueryDict)
-        values: dict[str, Any] = {name: self.data.get(name, "") for name in self.fields}
+        lists = ("scopes", "hours_days")
+        return {
+            name: self.data.getlist(name) if name in lists else self.data.get(name, "")
+            for name in self.fields
+        }
+
+    def with_preset(self, environment: str = "") -> tuple[dict[str, Any], Applied | None]:
+        """What was typed with the chosen preset applied: its scopes instead of those that were ticked, and its environment
+        where none was chosen. `environment` is the record's, where it is fixed."""
+        values = self.typed()
         preset = PRESETS.get(values["preset"])
-        values["scopes"] = list(preset.scopes) if preset else self.data.getlist("scopes")
-        if preset and "environment" in self.fields and not values["environment"]:
+        if preset is None:
+            return values, None
+        before = set(values["scopes"])
+        values["scopes"] = list(preset.scopes)
+        changes = []
+        for word, scopes in (
+            ("Ticked", [scope for scope in SCOPES if scope in preset.scopes and scope not in before]),
+            ("Unticked", [scope for scope in SCOPES if scope in before and scope not in preset.scopes]),
+        ):
+            if scopes:
+                changes.append(f"{word} {', '.join(scopes)}.")
+        chosen = environment or values.get("environment", "")
+        if not chosen:
             values["environment"] = preset.environment
-        return values
+            changes.append(f"Set the environment to {preset.environment}.")
+        elif chosen != preset.environment:
+            changes.append(
+                f"Left the environment at {chosen}; such a workload usually belongs to {preset.environment}."
+            )
+        if not changes:
+            changes.append("It changed nothing: scopes and environment fit already.")
+        return values, Applied(preset.label, tuple(changes), preset.runs_in)
 
     def _spec(self, environment: str, system: str, label: str) -> KeySpec:
         given = self.cleaned_data
@@ -215,12 +288,13 @@ class KeyForm(forms.Form):
             rotation_days=given["rotation_days"],
             expires_at=given["expires_at"],
             previous_secret_ref=given["previous_secret_ref"],
+            hours=Hours(
+                hours.tidy_days(given["hours_days"]),
+                given["hours_begin"],
+                given["hours_end"],
+                given["time_zone"] or "UTC",
+            ),
         )
-
-    def take_errors(self, fields: Mapping[str, str]) -> None:
-        """Show a `KeyRecordError` at the fields that it names."""
-        for name, sentence in fields.items():
-            self.add_error(name if name in self.fields else None, sentence)
 
 
 class KeyCreateForm(KeyForm):
@@ -252,12 +326,7 @@ class KeyCreateForm(KeyForm):
 class KeyEditForm(KeyForm):
     """Everything but the name, and why."""
 
-    reason = forms.CharField(
-        max_length=500,
-        label="Why this change?",
-        widget=forms.Textarea(attrs={"rows": 2}),
-        help_text="The history keeps it.",
-    )
+    reason = _reason("Why this change?")
 
     def __init__(
         self, key: KeyRecord, data: QueryDict | None = None, *, initial: dict[str, Any] | None = None
@@ -275,12 +344,74 @@ class KeyEditForm(KeyForm):
         key = self._key
         named = ("purpose", "scopes", "secret_ref", "previous_secret_ref", "daily_cap")
         values: dict[str, Any] = {name: getattr(key, name) for name in named}
-        values.update({name: getattr(key, name) for name in ("rotation_days", "rotate_by", "expires_at")})
+        dated = ("rotation_days", "rotate_by", "expires_at", "hours_begin", "hours_end", "time_zone")
+        values.update({name: getattr(key, name) for name in dated})
+        values["hours_days"] = list(key.hours_days)
         values.update({name: getattr(key, f"{name}_id") for name in ("owner", "deputy", "team", "account")})
         return values
 
     def spec(self) -> KeySpec:
         return self._spec(self._key.environment, self._key.system, self._key.label)
+
+
+class RenameForm(TakesErrors):
+    """Another name: the environment stays, since a key of another environment is another grant."""
+
+    system = forms.CharField(max_length=40, widget=_text(), help_text="The service or workflow.")
+    label = forms.CharField(
+        max_length=40, label="Owner part", widget=_text(), help_text="The team that runs it."
+    )
+    reason = _reason("Why this name?")
+
+
+class StateForm(TakesErrors):
+    """Why a record changes its state."""
+
+    reason = _reason("Why?")
+
+
+class RenewForm(TakesErrors):
+    """Another last day, and why."""
+
+    expires_at = _day(label="New last day", help_text="Empty: it does not expire any more.")
+    reason = _reason("Why?")
+
+
+class HandOverForm(TakesErrors):
+    """Who takes a frozen set of records over. `keys` are their ids in one field: a form may have a few hundred only."""
+
+    keys = forms.RegexField(r"[0-9]+(,[0-9]+)*", max_length=500_000, widget=forms.HiddenInput)
+    words = forms.CharField(required=False, max_length=400, widget=forms.HiddenInput)
+    leaver = forms.ModelChoiceField(queryset=User.objects.all(), required=False, widget=forms.HiddenInput)
+    owner = PersonField(queryset=User.objects.none(), required=False, label="New owner")
+    deputy = PersonField(queryset=User.objects.none(), required=False, label="New deputy")
+    reason = _reason("Why this change?")
+
+    def __init__(
+        self,
+        data: QueryDict | None = None,
+        *,
+        initial: dict[str, Any] | None = None,
+        leaver: User | None = None,
+    ) -> None:
+        super().__init__(data, initial=initial)
+        for name in ("owner", "deputy"):
+            field = self.fields[name]
+            assert isinstance(field, PersonField)
+            field.queryset = active_owners().exclude(id=leaver.id) if leaver else active_owners()
+            if leaver is None:
+                field.empty_label = f"Leave each {name} as it is"
+                continue
+            holds = "they own" if name == "owner" else "they stand in for"
+            field.label = f"Where {leaver.name} is {'the owner' if name == 'owner' else 'the deputy'}, now"
+            field.empty_label = f"Leave the records {holds} as they are"
+
+    def ids(self) -> list[int]:
+        return [int(number) for number in self.cleaned_data["keys"].split(",")]
+
+    def handover(self) -> Handover:
+        given = self.cleaned_data
+        return Handover(owner=given["owner"], deputy=given["deputy"], leaver=given["leaver"])
 
 
 class NameForm(forms.Form):
@@ -289,11 +420,18 @@ class NameForm(forms.Form):
     environment = forms.CharField(required=False, max_length=60)
     system = forms.CharField(required=False, max_length=120)
     label = forms.CharField(required=False, max_length=120)
+    renames = forms.IntegerField(required=False, min_value=1, max_value=2**63 - 1)
 
     def parts(self) -> dict[str, str]:
         """What was typed so far; a part that cannot be read counts as empty."""
         self.is_valid()
-        return {name: self.cleaned_data.get(name) or "" for name in self.fields}
+        return {name: self.cleaned_data.get(name) or "" for name in ("environment", "system", "label")}
+
+    def renamed(self) -> int | None:
+        """The record that would take the name, where it has one already."""
+        self.is_valid()
+        number: int | None = self.cleaned_data.get("renames")
+        return number
 
 
 class KeyFilterForm(forms.Form):
@@ -301,7 +439,10 @@ class KeyFilterForm(forms.Form):
 
     view = forms.CharField(required=False, max_length=20)
     environment = forms.CharField(required=False, max_length=20)
+    owner = forms.IntegerField(required=False, min_value=1, max_value=2**63 - 1)
+    person = forms.IntegerField(required=False, min_value=1, max_value=2**63 - 1)
     team = forms.IntegerField(required=False, min_value=1, max_value=2**63 - 1)
+    unused = forms.IntegerField(required=False, min_value=1, max_value=3650)
     state = forms.ChoiceField(required=False, choices=[("", ""), *KeyState.choices])
     scope = forms.ChoiceField(required=False, choices=[("", ""), *((scope, scope) for scope in SCOPES)])
     finding = forms.ChoiceField(required=False, choices=[("", ""), *FindingCode.choices])
@@ -313,7 +454,10 @@ class KeyFilterForm(forms.Form):
         return KeyFilter(
             view=given["view"] or "",
             environment=given["environment"] or "",
+            owner=given["owner"],
+            person=given["person"],
             team=given["team"],
+            unused=given["unused"],
             state=given["state"] or "",
             scope=given["scope"] or "",
             finding=given["finding"] or "",

@@ -75,6 +75,11 @@ class Permit:
 def refusal(key: KeyRecord, *, environment: str, scope: str) -> tuple[Outcome, str] | None:
     """Why this key may not make such a call, or None. Pages use it to say why a key is not offered."""
     admins = who_can(Right.MANAGE_KEYS)
+    if key.state == KeyState.REVOKED:
+        return (
+            Outcome.POLICY_STATE,
+            f"{key.name} is revoked for good, so it lets nothing out. Start again with another key; {admins} can make one.",
+        )
     if key.state not in USABLE_STATES:
         return (
             Outcome.POLICY_STATE,

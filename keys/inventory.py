@@ -10,9 +10,12 @@ from typing import Any
 
 from django.db.models import DateTimeField, Q, Value
 from django.db.models.functions import Coalesce
+from django.utils import timezone
 
-from keys import budgets, finding_selectors, findings, ledger, presence, selectors, use
+from keys import budgets, finding_selectors, findings, hours, ledger, lifecycle, presence, selectors, use
+from keys.choices import KeyState
 from keys.finding_selectors import FindingLine
+from keys.hours import Hours, Outside
 from keys.models import Call, Finding, KeyRecord
 from keys.scopes import SCOPES
 from people.models import AuditEntry, User
@@ -150,6 +153,12 @@ class Detail:
     chart_days: Sequence[dict[str, Any]]
     findings: Sequence[FindingLine]
     excepted: Sequence[FindingLine]
+    steps: Sequence[str]  # what may be done to the record's state
+    stopped: AuditEntry | None  # who put it into quarantine or revoked it, and why
+    former_names: Sequence[str]
+    hours: Hours
+    is_outside: bool
+    outside: Outside
 
     @property
     def findings_note(self) -> str:
@@ -196,7 +205,24 @@ def get_detail(key: KeyRecord, user: User) -> Detail:
         calls=[CallLine(call, _what_for(call), _job_url(call.job, call.person, names)) for call in calls],
         history=[_event(entry) for entry in entries],
         chart_days=_chart_days(per_day),
+        steps=lifecycle.offered(key.state),
+        stopped=_stopped(key),
+        former_names=[former.name for former in key.former_names.all()],
+        hours=hours.of(key),
+        is_outside=not hours.of(key).holds(timezone.now()),
+        outside=hours.outside(key),
     )
+
+
+def _stopped(key: KeyRecord) -> AuditEntry | None:
+    """The entry of what put the record into the state in which it lets nothing out."""
+    actions = {KeyState.QUARANTINED: "key.quarantined", KeyState.REVOKED: "key.revoked"}
+    if key.state not in actions:
+        return None
+    entries = AuditEntry.objects.filter(
+        object_type="keyrecord", object_id=key.id, action=actions[KeyState(key.state)]
+    )
+    return entries.select_related("actor").order_by("-id").first()
 
 
 def _what_for(call: Call) -> str:
@@ -229,9 +255,23 @@ def _who(entry: AuditEntry) -> str:
     return entry.actor.name if entry.actor else entry.via
 
 
+EVENTS = {
+    "key.created": ("key-round", "Created"),
+    "key.renamed": ("pencil", "Renamed"),
+    "key.activated": ("circle-check", "Activated"),
+    "key.quarantined": ("shield-off", "Put into quarantine"),
+    "key.released": ("circle-check", "Released from quarantine"),
+    "key.revoked": ("ban", "Revoked"),
+    "key.rotation_begun": ("refresh-cw", "Rotation begun"),
+    "key.rotation_ended": ("refresh-cw", "Rotation ended"),
+}
+
+
 def _event(entry: AuditEntry) -> dict[str, Any]:
     """One line of a key's history."""
-    icon, text = ("key-round", "Created") if entry.action == "key.created" else ("pencil", _changes(entry))
+    icon, text = EVENTS.get(entry.action) or ("pencil", _changes(entry))
+    if entry.action == "key.renamed":
+        text = f"Renamed, before {entry.detail.get('from', '')}"
     return {"icon": icon, "text": text, "at": entry.at, "by": _who(entry), "note": entry.reason}
 
 
@@ -257,6 +297,7 @@ EXPORT_COLUMNS = (
     "daily cap",
     "rotate by",
     "expires",
+    "hours",
     "secret reference",
     "created",
     "last used",
@@ -271,7 +312,7 @@ def export_rows(wanted: selectors.KeyFilter, user: User) -> Iterator[list[str]]:
         yield [
             key.name,
             key.environment,
-            key.state,
+            key.shown_state,
             key.purpose,
             key.owner.email if key.owner else "",
             key.deputy.email if key.deputy else "",
@@ -281,6 +322,7 @@ def export_rows(wanted: selectors.KeyFilter, user: User) -> Iterator[list[str]]:
             "" if key.daily_cap is None else f"{key.daily_cap.normalize():f}",
             str(key.rotate_by),
             str(key.expires_at or ""),
+            hours.of(key).words,
             key.secret_ref,
             key.created_at.isoformat(timespec="seconds"),
             key.last_used_at.isoformat(timespec="seconds") if key.last_used_at else "",

@@ -96,6 +96,22 @@ def sums_by_job(jobs: Iterable[int]) -> dict[int, JobSums]:
     return {job: JobSums(*sums) for job, *sums in rows}
 
 
+def open_jobs(key: KeyRecord) -> list[tuple[int, Decimal]]:
+    """Jobs that hold credits through this key, newest first, with what is open: neither charged nor released."""
+    rows = (
+        LedgerEntry.objects.filter(key=key)
+        .order_by()
+        .values_list("job")
+        .annotate(
+            open=Sum("credits", filter=Q(kind=EntryKind.RESERVED), default=ZERO)
+            - Sum("credits", filter=~Q(kind=EntryKind.RESERVED), default=ZERO)
+        )
+        .filter(open__gt=0)
+        .order_by("-job")
+    )
+    return list(rows)
+
+
 def available(account: Account) -> Available:
     """What is left on the account, with the age of the reading."""
     entries = LedgerEntry.objects.filter(account=account)

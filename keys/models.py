@@ -6,8 +6,9 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models
+from django.utils import timezone
 
-from keys.choices import EntryKind, FindingCode, KeyState, Outcome, Realm, Tone
+from keys.choices import USABLE_STATES, EntryKind, FindingCode, KeyState, Outcome, Realm, Tone
 
 
 class Account(models.Model):
@@ -76,7 +77,11 @@ class KeyRecord(models.Model):
     scopes_since = models.JSONField(default=dict)
     state = models.CharField(max_length=12, choices=KeyState.choices, default=KeyState.DRAFT)
     daily_cap = models.DecimalField(max_digits=12, decimal_places=1, null=True, blank=True)
-    time_zone = models.CharField(max_length=60, default="UTC")
+    time_zone = models.CharField(max_length=60, default="UTC")  # of its hours, and of the days of its cap
+    # When it is meant to be used (`keys.hours`): ISO weekdays such as "12345", empty for every day; no hours: all day.
+    hours_days = models.CharField(max_length=7, blank=True)
+    hours_begin = models.TimeField(null=True, blank=True)
+    hours_end = models.TimeField(null=True, blank=True)
     rotate_by = models.DateField()
     rotation_days = models.PositiveIntegerField(default=90)
     expires_at = models.DateField(null=True, blank=True)
@@ -105,6 +110,34 @@ class KeyRecord(models.Model):
     def rest_of_name(self) -> str:
         """What follows the environment, for display beside its tag."""
         return self.name.removeprefix(self.environment)
+
+    @property
+    def is_expired(self) -> bool:
+        """Its last day is over, so it lets nothing out whatever its state says."""
+        return self.expires_at is not None and self.expires_at < timezone.localdate()
+
+    @property
+    def shown_state(self) -> str:
+        """The state as people see it: one that could be used and whose last day is over is *expired*."""
+        return KeyState.EXPIRED if self.state in USABLE_STATES and self.is_expired else self.state
+
+    @property
+    def shown_state_label(self) -> str:
+        return str(KeyState(self.shown_state).label)
+
+
+class FormerName(models.Model):
+    """A name that a key record had. It stays the record's: old addresses and commands find it, no other record takes it."""
+
+    name = models.CharField(max_length=120, unique=True)
+    key = models.ForeignKey(KeyRecord, on_delete=models.PROTECT, related_name="former_names")
+    until = models.DateTimeField()
+
+    class Meta:
+        ordering = ("-until",)
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Call(models.Model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -11,26 +12,42 @@ from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
 from keys import findings, ledger, presence
-from keys.choices import USABLE_STATES, Realm
-from keys.models import Account, KeyRecord
+from keys.choices import USABLE_STATES, KeyState, Realm
+from keys.models import Account, FormerName, KeyRecord
 from people.models import User
 
 
 @dataclass(frozen=True)
 class KeyFilter:
-    """Filter of the inventory; it is the address."""
+    """Filter of the inventory; it is the address. `owner` owns a record, `person` owns it or stands in; `unused` is a
+    number of days."""
 
     view: str = ""
     environment: str = ""
+    owner: int | None = None
+    person: int | None = None
     team: int | None = None
     state: str = ""
     scope: str = ""
     finding: str = ""
+    unused: int | None = None
     search: str = ""
 
     @property
     def is_set(self) -> bool:
-        return any((self.environment, self.team, self.state, self.scope, self.finding, self.search))
+        return any(
+            (
+                self.environment,
+                self.owner,
+                self.person,
+                self.team,
+                self.state,
+                self.scope,
+                self.finding,
+                self.unused,
+                self.search,
+            )
+        )
 
 
 def environments() -> list[str]:
@@ -71,16 +88,16 @@ class NamePreview:
         return f"env:ICYPEAS_KEY_{self.name.upper()}"
 
 
-def name_preview(environment: str, system: str, label: str) -> NamePreview:
-    """What the three parts make together, and what is wrong with it."""
+def name_preview(environment: str, system: str, label: str, of: KeyRecord | None = None) -> NamePreview:
+    """What the three parts make together, and what is wrong with it; `of` is the record that would take it."""
     parts = {"system": system, "owner part": label}
     rest = f"{system or '…'}_{label or '…'}"
     is_complete = bool(environment and system and label)
     problem = next(
         (said for name, part in parts.items() if part and (said := name_part_problem(part, name))), None
     )
-    if not problem and is_complete and KeyRecord.objects.filter(name=f"{environment}_{rest}").exists():
-        problem = f"There is a key named {environment}_{rest} already."
+    if not problem and is_complete:
+        problem = name_taken(f"{environment}_{rest}", of=of)
     return NamePreview(
         environment or "…",
         rest,
@@ -88,6 +105,43 @@ def name_preview(environment: str, system: str, label: str) -> NamePreview:
         is_complete and not problem,
         not (environment or system or label),
     )
+
+
+def name_taken(name: str, *, of: KeyRecord | None = None) -> str:
+    """Why no record, or not the record `of`, may take a name; "" when it is free. A record may go back to a name of its own.
+
+    In this order: a rename moves a name from the one table to the other in one transaction, so looking at the records
+    first never misses it.
+    """
+    if KeyRecord.objects.filter(name=name).exists():
+        if of is not None and of.name == name:
+            return f"{name} is its name already."
+        return f"There is a key named {name} already."
+    former = FormerName.objects.select_related("key").filter(name=name).first()
+    if former is None or (of is not None and former.key_id == of.id):
+        return ""
+    until = findings.words_of_day(former.until.date())
+    return f"{name} was the name of {former.key.name} until {until} and stays reserved."
+
+
+@dataclass(frozen=True)
+class Named:
+    """The record that a name leads to. `news` says so when the name is a former one."""
+
+    key: KeyRecord
+    news: str = ""
+
+
+def find_key(name: str) -> Named | None:
+    """The record of that name, or the one that had it before."""
+    key = all_keys().filter(name=name).first()
+    if key is not None:
+        return Named(key)
+    former = FormerName.objects.filter(name=name).first()
+    if former is None:
+        return None
+    key = all_keys().get(id=former.key_id)
+    return Named(key, f"{name} is now named {key.name}.")
 
 
 def all_keys() -> QuerySet[KeyRecord]:
@@ -102,9 +156,29 @@ def _view(view: str, user: User) -> Q:
         "mine": Q(owner=user) | Q(deputy=user),
         "unused": usable & findings.is_unused(),
         "rotation": usable & Q(rotate_by__lte=timezone.localdate() + findings.DUE_SOON),
-        "inactive": ~usable,
+        "inactive": ~usable | _is_expired(),
     }
     return views.get(view, Q())
+
+
+def _is_expired() -> Q:
+    """Records that are shown as expired: `KeyRecord.shown_state` as a condition of the database."""
+    return Q(state=KeyState.EXPIRED) | Q(
+        state__in=USABLE_STATES, expires_at__isnull=False, expires_at__lt=timezone.localdate()
+    )
+
+
+def _in_state(state: str) -> Q:
+    if state == KeyState.EXPIRED:
+        return _is_expired()
+    return Q(state=state) & ~_is_expired()
+
+
+def _is_unused_for(days: int) -> Q:
+    """Usable and without a call for so many days; one that was never used counts from its creation."""
+    long_ago = timezone.now() - timedelta(days=days)
+    idle = Q(last_used_at__lt=long_ago) | Q(last_used_at__isnull=True, created_at__lt=long_ago)
+    return Q(state__in=USABLE_STATES) & idle
 
 
 def count_views(user: User) -> dict[str, int]:
@@ -122,44 +196,70 @@ def count_views(user: User) -> dict[str, int]:
 def filter_keys(wanted: KeyFilter, user: User) -> QuerySet[Any]:
     """Key records of one filter, by name, with their findings."""
     keys = findings.with_findings(all_keys()).filter(_view(wanted.view, user))
-    for name in ("environment", "state"):
-        if getattr(wanted, name):
-            keys = keys.filter(**{name: getattr(wanted, name)})
+    if wanted.environment:
+        keys = keys.filter(environment=wanted.environment)
+    if wanted.state:
+        keys = keys.filter(_in_state(wanted.state))
+    if wanted.owner:
+        keys = keys.filter(owner_id=wanted.owner)
+    if wanted.person:
+        keys = keys.filter(Q(owner_id=wanted.person) | Q(deputy_id=wanted.person))
     if wanted.team:
         keys = keys.filter(team_id=wanted.team)
     if wanted.scope:
         keys = keys.filter(scopes__icontains=f'"{wanted.scope}"')
     if wanted.finding:
         keys = keys.filter(findings.has_finding(wanted.finding))
+    if wanted.unused:
+        keys = keys.filter(_is_unused_for(wanted.unused))
     if wanted.search:
+        renamed = FormerName.objects.filter(name__icontains=wanted.search).values("key")
         keys = keys.filter(
             Q(name__icontains=wanted.search)
             | Q(purpose__icontains=wanted.search)
             | Q(owner__name__icontains=wanted.search)
+            | Q(id__in=renamed)
         )
     return keys.order_by("name")
 
 
+def people_with_keys() -> list[User]:
+    """Whoever owns a record, disabled people among them: the choices of the filter."""
+    owners = KeyRecord.objects.filter(owner__isnull=False).order_by().values("owner")
+    return list(User.objects.filter(id__in=owners).order_by("name", "id"))
+
+
+def count_keys_of(person: User) -> tuple[int, int]:
+    """Records that a person owns and records that they stand in for; those that are revoked need nobody."""
+    kept = KeyRecord.objects.exclude(state=KeyState.REVOKED)
+    return kept.filter(owner=person).count(), kept.filter(deputy=person).count()
+
+
 def missing_for_activation(key: KeyRecord) -> list[str]:
     """What keeps a draft from becoming active, as words. Empty when nothing does."""
-    missing = []
+    return list(requirements(key).values())
+
+
+def requirements(key: KeyRecord) -> dict[str, str]:
+    """What an active record needs and this one lacks, by the field that would give it."""
+    missing = {}
     if key.owner is None or not key.owner.is_active:
-        missing.append("an active owner")
+        missing["owner"] = "an active owner"
     if key.environment not in settings.RELAXED_ENVIRONMENTS:
         if key.deputy is None or not key.deputy.is_active:
-            missing.append("an active deputy")
+            missing["deputy"] = "an active deputy"
         elif key.deputy_id == key.owner_id:
-            missing.append("a deputy who is not the owner")
+            missing["deputy"] = "a deputy who is not the owner"
         if key.team is None:
-            missing.append("a team")
+            missing["team"] = "a team"
     if not key.purpose:
-        missing.append("a purpose")
+        missing["purpose"] = "a purpose"
     if not key.scopes:
-        missing.append("a scope")
+        missing["scopes"] = "a scope"
     if not key.secret_ref:
-        missing.append("a secret reference")
-    if key.pk and any(other.environment != key.environment for other in presence.sharing(key)):
-        missing.append("a secret that no other environment holds")
+        missing["secret_ref"] = "a secret reference"
+    elif any(other.environment != key.environment for other in presence.sharing(key)):
+        missing["secret_ref"] = "a secret that no other environment holds"
     return missing
 
 

@@ -14,14 +14,19 @@ from django.db.models import Q
 from django.utils import timezone
 
 from keys import findings
-from keys.choices import KeyState, Realm
+from keys import hours as key_hours
+from keys.choices import USABLE_STATES, KeyState, Realm
 from keys.clock import db_now
-from keys.models import Account, BalanceReading, KeyRecord, Worker
+from keys.hours import Hours
+from keys.lifecycle import FINAL, MOVES, Step
+from keys.models import Account, BalanceReading, FormerName, KeyRecord, Worker
 from keys.scopes import SCOPES
 from keys.secrets import SecretError, check_reference
-from keys.selectors import missing_for_activation, name_part_problem
+from keys.selectors import missing_for_activation, name_part_problem, name_taken, requirements
 from people import audit
 from people.models import Team, User
+from people.rights import Right
+from people.selectors import who_can
 
 ACCOUNT_LENGTH, REFERENCE_LENGTH = 60, 200
 PROBE_EVERY_S = 60.0  # one test run a minute and account, whatever the rate factor
@@ -54,6 +59,7 @@ class KeySpec:
     rotation_days: int = 90
     expires_at: date | None = None
     previous_secret_ref: str = ""
+    hours: Hours = key_hours.ANY_TIME
 
     @property
     def name(self) -> str:
@@ -97,7 +103,7 @@ def _problems(spec: KeySpec) -> dict[str, str]:
         found["daily_cap"] = "A cap is 0 or more."
     if spec.rotation_days < 1:
         found["rotation_days"] = "At least one day."
-    return found
+    return {**found, **key_hours.problems(spec.hours)}
 
 
 def realm_of(environment: str) -> Realm:
@@ -124,11 +130,14 @@ def ensure_account(name: str, environment: str) -> Account:
     return account
 
 
+REASON_MISSING = "Say why: the history keeps it."
+
+
 def create_key(actor: audit.Actor, spec: KeySpec, *, reason: str = "") -> KeyRecord:
     """Make a key record: active when complete, else a draft that says what is missing. Raises `KeyRecordError`."""
     found = _problems(spec)
-    if "system" not in found and "label" not in found and KeyRecord.objects.filter(name=spec.name).exists():
-        found["label"] = f"There is a key named {spec.name} already."
+    if "system" not in found and "label" not in found and (taken := name_taken(spec.name)):
+        found["label"] = taken
     if found:
         raise KeyRecordError(found)
     try:
@@ -138,6 +147,8 @@ def create_key(actor: audit.Actor, spec: KeySpec, *, reason: str = "") -> KeyRec
             )
             _apply(key, spec)
             key.state = KeyState.DRAFT if missing_for_activation(key) else KeyState.ACTIVE
+            if taken := name_taken(spec.name):  # somebody was faster
+                raise KeyRecordError({"label": taken})
             key.save()
             audit.record(actor, "key.created", key, reason=reason, detail=_facts(key))
             findings.refresh([key.id])
@@ -147,31 +158,208 @@ def create_key(actor: audit.Actor, spec: KeySpec, *, reason: str = "") -> KeyRec
 
 
 def change_key(actor: audit.Actor, key: KeyRecord, spec: KeySpec, *, reason: str) -> KeyRecord:
-    """Change everything but the name (environment, system and label stay). Needs a reason. Raises `KeyRecordError`."""
+    """Change everything but the name (environment, system and label stay). Needs a reason. A draft becomes active once it
+    is complete; an active record stays active, so what it needs cannot be taken away. Raises `KeyRecordError`."""
     found = _problems(spec)
     if not reason.strip():
-        found["reason"] = "Say why: the history keeps it."
+        found["reason"] = REASON_MISSING
     if found:
         raise KeyRecordError(found)
     with transaction.atomic():
-        key = KeyRecord.objects.select_for_update().get(id=key.id)
-        before = _facts(key)
+        key = _lock(key)
+        before, lacked = _facts(key), requirements(key)
         _apply(key, spec)
-        if key.state in (KeyState.DRAFT, KeyState.ACTIVE):
-            key.state = KeyState.DRAFT if missing_for_activation(key) else KeyState.ACTIVE
+        lacks = requirements(key)
+        if key.state == KeyState.DRAFT and not lacks:
+            key.state = KeyState.ACTIVE
+        elif key.state in USABLE_STATES:
+            _keep_complete(key, lacked, lacks)
         key.save()
-        after = _facts(key)
-        changed = {name: [before[name], after[name]] for name in after if before[name] != after[name]}
-        audit.record(actor, "key.changed", key, reason=reason, detail=changed)
+        _record_changes(actor, key, before, reason)
+    return key
+
+
+def _lock(key: KeyRecord) -> KeyRecord:
+    """The record, locked until the transaction ends. Raises `KeyRecordError` for one that is only to be read."""
+    locked = KeyRecord.objects.select_for_update(no_key=True).get(id=key.id)
+    if locked.state in FINAL:
+        raise KeyRecordError(
+            {
+                "state": f"{locked.name} is {KeyState(locked.state).label.lower()} for good: it can be read and no more "
+                "be changed. Make a new record where one is needed."
+            }
+        )
+    return locked
+
+
+def _keep_complete(key: KeyRecord, lacked: Mapping[str, str], lacks: Mapping[str, str]) -> None:
+    """An active record does not lose what it needs by a change; what it lacked before (its deputy left, say) is a finding
+    and holds up nothing."""
+    lost = {name: words for name, words in lacks.items() if lacked.get(name) != words}
+    if lost:
+        raise KeyRecordError(
+            {name: f"An active record needs {words}. Quarantine it first." for name, words in lost.items()}
+        )
+
+
+def _record_changes(actor: audit.Actor, key: KeyRecord, before: Mapping[str, str], reason: str) -> None:
+    after = _facts(key)
+    changed = {name: [before[name], after[name]] for name in after if before[name] != after[name]}
+    audit.record(actor, "key.changed", key, reason=reason, detail=changed)
+    findings.refresh([key.id])
+
+
+def rename_key(actor: audit.Actor, key: KeyRecord, *, system: str, label: str, reason: str) -> KeyRecord:
+    """Give a record another system or owner part. The old name stays its own for good; its environment, the reference of
+    its secret, its calls, jobs and credits stay what they are. Raises `KeyRecordError`."""
+    found = {} if reason.strip() else {"reason": REASON_MISSING}
+    for name, part, words in (("system", system, "system"), ("label", label, "owner part")):
+        if problem := name_part_problem(part, words):
+            found[name] = problem
+    if found:
+        raise KeyRecordError(found)
+    name = f"{key.environment}_{system}_{label}"
+    try:
+        with transaction.atomic():
+            key = _lock(key)
+            if taken := name_taken(name, of=key):
+                raise KeyRecordError({"label": taken})
+            FormerName.objects.filter(name=name, key=key).delete()  # back to a name of its own
+            FormerName.objects.create(name=key.name, key=key, until=db_now())
+            before, key.name, key.system, key.label = key.name, name, system, label
+            key.save(update_fields=["name", "system", "label", "updated_at"])
+            audit.record(actor, "key.renamed", key, reason=reason, detail={"from": before, "to": name})
+            findings.refresh([key.id])
+    except IntegrityError as error:
+        raise KeyRecordError({"label": f"There is a key named {name} already."}) from error
+    return key
+
+
+def change_state(actor: audit.Actor, key: KeyRecord, step: Step, *, reason: str) -> KeyRecord:
+    """Move a record along one line of `lifecycle.MOVES`; calls see it from the next one on. Raises `KeyRecordError`."""
+    if not reason.strip():
+        raise KeyRecordError({"reason": REASON_MISSING})
+    move = MOVES[step]
+    with transaction.atomic():
+        key = _lock(key)
+        if key.state not in move.before:
+            states = " or ".join(KeyState(state).label.lower() for state in move.before)
+            raise KeyRecordError(
+                {
+                    "state": f"{key.name} is {KeyState(key.state).label.lower()}. *{step.label}* is for a record that is {states}."
+                }
+            )
+        missing = missing_for_activation(key) if move.is_complete else []
+        if missing:
+            raise KeyRecordError(
+                {
+                    "state": f"{key.name} needs {', '.join(missing)} first. {who_can(Right.MANAGE_KEYS)} can add it."
+                }
+            )
+        before, key.state = key.state, move.after
+        key.save(update_fields=["state", "updated_at"])
+        audit.record(actor, move.action, key, reason=reason, detail={"from": before, "to": move.after.value})
         findings.refresh([key.id])
     return key
 
 
+def renew_key(actor: audit.Actor, key: KeyRecord, *, expires_at: date | None, reason: str) -> KeyRecord:
+    """Give a record another last day, or none; one that had expired lets calls out again. Raises `KeyRecordError`."""
+    found = {} if reason.strip() else {"reason": REASON_MISSING}
+    if expires_at is not None and expires_at < timezone.localdate():
+        found["expires_at"] = "That day is over. Choose a day to come, or none."
+    if found:
+        raise KeyRecordError(found)
+    with transaction.atomic():
+        key = _lock(key)
+        before = _facts(key)
+        key.expires_at = expires_at
+        if key.state == KeyState.EXPIRED:
+            key.state = KeyState.DRAFT if missing_for_activation(key) else KeyState.ACTIVE
+        key.save(update_fields=["expires_at", "state", "updated_at"])
+        _record_changes(actor, key, before, reason)
+    return key
+
+
+@dataclass(frozen=True)
+class Handover:
+    """Who takes records over. With `leaver`, only what that person holds changes hands: ownership goes to `owner`, standing
+    in to `deputy`. Without, every record gets whoever is named."""
+
+    owner: User | None = None
+    deputy: User | None = None
+    leaver: User | None = None
+
+    def people_of(self, key: KeyRecord) -> tuple[User | None, User | None]:
+        """Owner and deputy of a record afterwards."""
+        owner, deputy = key.owner, key.deputy
+        if self.owner and self.leaver in (None, key.owner):
+            owner = self.owner
+        if self.deputy and self.leaver in (None, key.deputy):
+            deputy = self.deputy
+        return owner, deputy
+
+
+@dataclass(frozen=True)
+class HandedOver:
+    """What became of one record: `refusal` says why nothing did, "" when it changed."""
+
+    key: KeyRecord
+    refusal: str = ""
+
+
+def hand_over(
+    actor: audit.Actor, keys: Sequence[KeyRecord], handover: Handover, *, reason: str
+) -> list[HandedOver]:
+    """Change owner or deputy of many records, each in a transaction of its own: what is refused keeps nobody else back.
+    Raises `KeyRecordError` for what is wrong with all of them."""
+    found = {} if reason.strip() else {"reason": REASON_MISSING}
+    for name in ("owner", "deputy"):
+        person: User | None = getattr(handover, name)
+        if person is not None and (not person.is_active or person == handover.leaver):
+            found[name] = f"{person.name} cannot take them over: choose somebody else who can log in."
+    if handover.owner is None and handover.deputy is None:
+        found["owner"] = "Choose a new owner, a new deputy, or both."
+    if found:
+        raise KeyRecordError(found)
+    return [_hand_over_one(actor, key, handover, reason) for key in keys]
+
+
+def _hand_over_one(actor: audit.Actor, key: KeyRecord, handover: Handover, reason: str) -> HandedOver:
+    try:
+        with transaction.atomic():
+            key = _lock(key)
+            before, lacked = _facts(key), requirements(key)
+            owner, deputy = handover.people_of(key)
+            if (owner, deputy) == (key.owner, key.deputy):
+                return HandedOver(
+                    key, "Nothing to change: these people hold it already, or the leaver holds no part of it."
+                )
+            key.owner, key.deputy = owner, deputy
+            _keep_complete_people(key, lacked)
+            key.save(update_fields=["owner", "deputy", "updated_at"])
+            _record_changes(actor, key, before, reason)
+    except KeyRecordError as error:
+        return HandedOver(key, str(error))
+    return HandedOver(key)
+
+
+def _keep_complete_people(key: KeyRecord, lacked: Mapping[str, str]) -> None:
+    """Who answers for a record is checked in every state: a quarantined one needs the two as well."""
+    lost = {
+        name: words
+        for name, words in requirements(key).items()
+        if name in ("owner", "deputy") and lacked.get(name) != words
+    }
+    if lost:
+        raise KeyRecordError({name: f"It would lack {words}." for name, words in lost.items()})
+
+
 def remove_scopes(actor: audit.Actor, key: KeyRecord, scopes: Sequence[str], *, reason: str) -> KeyRecord:
     """Take some scopes from a record, whatever else is wrong with it. Needs a reason. Raises `KeyRecordError`."""
-    found = {} if reason.strip() else {"reason": "Say why: the history keeps it."}
+    found = {} if reason.strip() else {"reason": REASON_MISSING}
     with transaction.atomic():
-        key = KeyRecord.objects.select_for_update(no_key=True).get(id=key.id)
+        key = _lock(key)
         before, gone = list(key.scopes), set(scopes) & set(key.scopes)
         if not gone:
             found["scopes"] = "Choose a scope that the record has."
@@ -211,6 +399,9 @@ def _apply(key: KeyRecord, spec: KeySpec) -> None:
     key.rotation_days = spec.rotation_days
     key.rotate_by = spec.rotate_by or timezone.localdate() + timedelta(days=spec.rotation_days)
     key.expires_at = spec.expires_at
+    key.time_zone = spec.hours.zone
+    key.hours_days = "" if spec.hours.days == key_hours.ALL_DAYS else spec.hours.days
+    key.hours_begin, key.hours_end = spec.hours.begin, spec.hours.end
 
 
 def _facts(key: KeyRecord) -> dict[str, str]:
@@ -227,6 +418,9 @@ def _facts(key: KeyRecord) -> dict[str, str]:
         "daily cap": "" if key.daily_cap is None else f"{key.daily_cap.normalize():f}",
         "rotate by": str(key.rotate_by),
         "expires": str(key.expires_at or ""),
+        # Without commas: the history would read it as a list.
+        "hours": key_hours.of(key).words.replace(", ", " ") if key_hours.of(key).is_set else "",
+        "time zone": key.time_zone,
     }
 
 

@@ -17,11 +17,12 @@ from django.views.decorators.vary import vary_on_headers
 from config.htmx import HtmxHttpRequest, wants_partial
 from keys import addresses, inventory, selectors, services
 from keys.forms import REFERENCES, KeyCreateForm, KeyEditForm, KeyFilterForm, NameForm
+from keys.lifecycle import FINAL
 from keys.models import KeyRecord
 from people import audit, csv_out
 from people.audit import Actor
 from people.models import User
-from people.permissions import require_right
+from people.permissions import require_proof, require_right
 from people.rights import Right
 from people.selectors import list_teams, who_can
 
@@ -49,12 +50,17 @@ def key_list(request: HtmxHttpRequest) -> HttpResponse:
     context = {
         "wanted": wanted,
         "page": page,
-        "chips": addresses.chips(wanted, list_teams()),
+        "chips": addresses.chips(wanted, list_teams(), selectors.people_with_keys(), _chosen(wanted)),
         "clear": addresses.clear(wanted),
         "export": f"{reverse('keys:key_export')}{addresses.address(wanted)}",
         "first": addresses.address(wanted) if after else "",
         "next": addresses.address(wanted, after=page.next_after) if page.next_after else "",
+        "may_manage": user.may(Right.MANAGE_KEYS),
     }
+    if context["may_manage"]:
+        count = selectors.filter_keys(wanted, user).count()
+        context["all_label"] = f"Select all {count:,} that match"
+        context["all_url"] = f"{reverse('keys:hand_over')}{addresses.address(wanted)}&all=yes"
     if wants_partial(request):
         return render(request, "keys/partials/key_results.html", {**context, "is_region": True})
     counts = selectors.count_views(user)
@@ -65,6 +71,11 @@ def key_list(request: HtmxHttpRequest) -> HttpResponse:
         **_admin_context(user),
     }
     return render(request, "keys/key_list.html", context)
+
+
+def _chosen(wanted: selectors.KeyFilter) -> User | None:
+    """The person whose records, owned or stood in for, are shown."""
+    return User.objects.filter(id=wanted.person).first() if wanted.person else None
 
 
 @require_safe
@@ -94,17 +105,28 @@ def key_detail(request: HttpRequest, name: str) -> HttpResponse:
     return render(request, "keys/key_detail.html", context)
 
 
+def _create_again(request: HttpRequest) -> HttpResponse:
+    """The form as it was typed, for the password beside it."""
+    form = KeyCreateForm(request.POST)
+    return _create_page(request, KeyCreateForm(initial=form.typed()), status=422)
+
+
 @sensitive_post_parameters(*REFERENCES)
 @require_http_methods(["GET", "HEAD", "POST"])
 @require_right(Right.MANAGE_KEYS)
+@require_proof(_create_again)
 def key_create(request: HttpRequest) -> HttpResponse:
     """A new record. *Apply preset* sends the same form and gets it back with the preset's scopes ticked."""
     if request.method != "POST":
-        initial = {"owner": _person(request).id, **NameForm(request.GET).parts()}
+        person = _person(request)
+        initial = {"owner": person.id, "time_zone": person.time_zone, **NameForm(request.GET).parts()}
         return _create_page(request, KeyCreateForm(initial=initial))
     form = KeyCreateForm(request.POST)
     if request.POST.get("apply") == "preset":
-        return _create_page(request, KeyCreateForm(initial=form.typed()))
+        values, applied = form.with_preset()
+        form = KeyCreateForm(initial=values)
+        form.applied = applied
+        return _create_page(request, form)
     if form.is_valid():
         try:
             key = services.create_key(Actor(_person(request)), form.spec())
@@ -118,21 +140,35 @@ def key_create(request: HttpRequest) -> HttpResponse:
 
 def _create_page(request: HttpRequest, form: KeyCreateForm, status: int = 200) -> HttpResponse:
     parts = {name: str(form[name].value() or "") for name in ("environment", "system", "label")}
-    context = {"form": form, "preview": selectors.name_preview(**parts)}
+    preview = selectors.name_preview(parts["environment"], parts["system"], parts["label"])
+    context = {"form": form, "preview": preview}
     return render(request, "keys/key_create.html", context, status=status)
+
+
+def _edit_again(request: HttpRequest, name: str) -> HttpResponse:
+    """The form as it was typed, for the password beside it."""
+    key = get_object_or_404(selectors.all_keys(), name=name)
+    form = KeyEditForm(key, request.POST)
+    return _edit_page(request, key, KeyEditForm(key, initial=form.typed()), status=422)
 
 
 @sensitive_post_parameters(*REFERENCES)
 @require_http_methods(["GET", "HEAD", "POST"])
 @require_right(Right.MANAGE_KEYS)
+@require_proof(_edit_again)
 def key_edit(request: HttpRequest, name: str) -> HttpResponse:
     """Change everything but the name, with a reason."""
     key = get_object_or_404(selectors.all_keys(), name=name)
+    if key.state in FINAL:
+        return closed_page(request, key)
     if request.method != "POST":
         return _edit_page(request, key, KeyEditForm(key))
     form = KeyEditForm(key, request.POST)
     if request.POST.get("apply") == "preset":
-        return _edit_page(request, key, KeyEditForm(key, initial=form.typed()))
+        values, applied = form.with_preset(key.environment)
+        form = KeyEditForm(key, initial=values)
+        form.applied = applied
+        return _edit_page(request, key, form)
     if form.is_valid():
         try:
             services.change_key(Actor(_person(request)), key, form.spec(), reason=form.cleaned_data["reason"])
@@ -152,13 +188,26 @@ def _see_other(key: KeyRecord) -> HttpResponseRedirect:
     return HttpResponseRedirect(reverse("keys:key_detail", args=[key.name]), status=303)
 
 
+def closed_page(request: HttpRequest, key: KeyRecord) -> HttpResponseRedirect:
+    """A revoked record is for reading: back to its page, which says so."""
+    messages.warning(request, f"{key.name} is revoked for good. Nothing was changed; it can be read here.")
+    return _see_other(key)
+
+
 @require_safe
 @require_right(Right.MANAGE_KEYS)
 @vary_on_headers("HX-Request")
 def name_preview(request: HtmxHttpRequest) -> HttpResponse:
     """The region that shows a name as it forms. Opened as a page, it leads to the form with these parts filled in."""
-    parts = NameForm(request.GET).parts()
+    form = NameForm(request.GET)
+    parts = form.parts()
+    number = form.renamed()
+    renamed = selectors.all_keys().filter(id=number).first() if number else None
     if not wants_partial(request):
         query = urlencode({name: value for name, value in parts.items() if value})
         return redirect(f"{reverse('keys:key_create')}?{query}" if query else "keys:key_create")
-    return render(request, "keys/partials/name_preview.html", {"preview": selectors.name_preview(**parts)})
+    if renamed is not None:
+        parts["environment"] = renamed.environment
+    preview = selectors.name_preview(parts["environment"], parts["system"], parts["label"], of=renamed)
+    context = {"preview": preview, "renamed": renamed}
+    return render(request, "keys/partials/name_preview.html", context)

@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm
 
-from people.models import User
+from people.models import Team, User
+from people.rights import RIGHTS, Role
 
 
 class LogInForm(AuthenticationForm):
@@ -61,3 +62,37 @@ class ActivityFilterForm(forms.Form):
             cleaned.get("until"),
             cleaned.get("before"),
         )
+
+
+class PersonForm(forms.Form):
+    """Roles and team of a person, and why they change."""
+
+    roles = forms.MultipleChoiceField(
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        choices=[(role, Role(role).label) for role in RIGHTS],
+        help_text="Somebody with several roles may do all of it; without one they see nothing.",
+    )
+    team = forms.ModelChoiceField(
+        queryset=Team.objects.all(),
+        required=False,
+        empty_label="No team",
+        help_text="Whose jobs and rows they see, unless a role shows all.",
+    )
+    reason = forms.CharField(
+        max_length=500,
+        label="Why this change?",
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="The history keeps it.",
+    )
+
+
+class AccessForm(forms.Form):
+    """Why a person is disabled, or let in again."""
+
+    reason = forms.CharField(
+        max_length=500,
+        label="Why?",
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="The history keeps it.",
+    )

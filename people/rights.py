@@ -16,6 +16,7 @@ class Right(models.TextChoices):
     APPROVE = "approve", "approve expensive jobs"
     SET_BUDGETS = "set_budgets", "set monthly budgets"
     SET_PRICES = "set_prices", "enter prices"
+    MANAGE_PEOPLE = "manage_people", "change roles and teams, disable people"
     VIEW_STYLEGUIDE = "view_styleguide", "see the component page"
 
 
@@ -53,6 +54,7 @@ RIGHTS: dict[str, frozenset[Right]] = {
             Right.APPROVE,
             Right.SET_BUDGETS,
             Right.SET_PRICES,
+            Right.MANAGE_PEOPLE,
             Right.VIEW_STYLEGUIDE,
         }
     ),

@@ -8,6 +8,7 @@ app_name = "people"
 urlpatterns = [
     path("login/", views.log_in, name="login"),
     path("logout/", views.log_out, name="logout"),
+    path("confirm/", views.confirm, name="confirm"),
     path("theme/", views.theme, name="theme"),
     path("activity/", views.activity, name="activity"),
     path("activity/activity.csv", views.activity_export, name="activity_export"),

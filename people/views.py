@@ -20,7 +20,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from django.views.decorators.vary import vary_on_headers
 
 from config.htmx import HtmxHttpRequest, wants_partial
-from people import audit, audit_export, digests, notices, selectors
+from people import audit, audit_export, digests, notices, proof, selectors
 from people.forms import ActivityFilter, ActivityFilterForm, LogInForm
 from people.models import AuditEntry, User
 from people.permissions import require_right
@@ -77,13 +77,34 @@ def locked_out(
     original_response: HttpResponse | None = None,
     credentials: dict[str, Any] | None = None,
 ) -> HttpResponse:
-    """What django-axes answers with after too many failed tries; every further try starts the wait again."""
+    """What django-axes answers with after too many failed tries; every further try starts the wait again. Who is logged in
+    and gave a wrong password again keeps the page that says so, with what was typed."""
     wait = get_cool_off(request)
+    if request.user.is_authenticated and original_response is not None:
+        original_response.status_code = 429
+        original_response.headers["Retry-After"] = str(int(wait.total_seconds()))
+        return original_response
     context = _log_in_context(request, LogInForm(request))
     context["locked_until"] = timezone.now() + wait
     response = render(request, "registration/login.html", context, status=429)
     response.headers["Retry-After"] = str(int(wait.total_seconds()))
     return response
+
+
+@sensitive_post_parameters(proof.FIELD)
+@require_http_methods(["GET", "HEAD", "POST"])
+def confirm(request: HttpRequest) -> HttpResponse:
+    """The password again, before something that matters; then on to `next`."""
+    target = _safe_next(request, settings.LOGIN_REDIRECT_URL)
+    is_wrong = False
+    if request.method == "POST":
+        if proof.check(request, request.POST.get(proof.FIELD, "")):
+            return _see_other(target)
+        is_wrong = True
+    elif proof.is_fresh(request):
+        return _see_other(target)
+    request.proof_asked = proof.asked(request, is_wrong=is_wrong)  # type: ignore[attr-defined]
+    return render(request, "people/confirm.html", {"next": target}, status=422 if is_wrong else 200)
 
 
 @require_POST
@@ -210,7 +231,8 @@ def people_page(request: HttpRequest) -> HttpResponse:
         "people": selectors.list_people(),
         "roles": [role.label for role, _ in roles],
         "matrix": [(right.label, [right in rights for _, rights in roles]) for right in Right],
-        "who_manages": selectors.who_can(Right.MANAGE_KEYS),
+        "may_change": isinstance(request.user, User) and request.user.may(Right.MANAGE_PEOPLE),
+        "who_changes": f"{selectors.who_can(Right.MANAGE_PEOPLE)} can",
     }
     return render(request, "people/people.html", context)
 

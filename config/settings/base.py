@@ -76,6 +76,7 @@ MIDDLEWARE = [
     "people.middleware.end_stale_session",
     "people.middleware.LoginRequiredMiddleware",
     "people.middleware.viewer_time_zone",
+    "keys.middleware.FormerNames",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "axes.middleware.AxesMiddleware",
@@ -132,6 +133,7 @@ SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_AGE = env.int("SESSION_ABSOLUTE_S", default=12 * 3600)
 SESSION_IDLE_S = env.int("SESSION_IDLE_S", default=8 * 3600)
+STEP_UP_S = env.int("STEP_UP_S", default=15 * 60)  # for changing keys, roles and budgets
 CSRF_COOKIE_HTTPONLY = True
 CSRF_COOKIE_SAMESITE = "Lax"
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]

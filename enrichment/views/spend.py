@@ -16,7 +16,7 @@ from keys import budgets
 from keys.budget_forms import BudgetForm
 from people.audit import Actor
 from people.models import User
-from people.permissions import require_right
+from people.permissions import require_proof, require_right
 from people.rights import Right
 from people.selectors import who_can
 
@@ -49,8 +49,18 @@ def _month(text: str) -> date:
     return min(month, today).replace(day=1)
 
 
+def _budget_page(request: HttpRequest, form: BudgetForm, status: int = 200) -> HttpResponse:
+    return render(request, "enrichment/spend_budget.html", {"form": form}, status=status)
+
+
+def _budget_again(request: HttpRequest) -> HttpResponse:
+    """The form as it was typed, for the password beside it."""
+    return _budget_page(request, BudgetForm(request.POST), status=422)
+
+
 @require_http_methods(["GET", "HEAD", "POST"])
 @require_right(Right.SET_BUDGETS)
+@require_proof(_budget_again)
 def budget_set(request: HttpRequest) -> HttpResponse:
     """Set a monthly budget, with a reason."""
     assert isinstance(request.user, User)
@@ -74,4 +84,4 @@ def budget_set(request: HttpRequest) -> HttpResponse:
                 request, f"The budget of {budget} is set. Jobs that run keep what they have reserved."
             )
             return HttpResponseRedirect(reverse("enrichment:spend"), status=303)
-    return render(request, "enrichment/spend_budget.html", {"form": form}, status=422 if form.errors else 200)
+    return _budget_page(request, form, status=422 if form.errors else 200)

@@ -29,6 +29,7 @@ def pages_of(desk: Desk) -> list[Shot]:
     skipped = desk.query(
         "SELECT min(position) FROM enrichment_enrichmentrow WHERE state = 'skipped' AND job_id = ?", search
     )[0][0]
+    ana = desk.query("SELECT id FROM people_user WHERE email LIKE 'ana@%'")[0][0]
     draft = desk.query("SELECT max(id) FROM enrichment_enrichmentjob WHERE state = 'draft'")[0][0]
     scope = desk.query(
         "SELECT f.id FROM keys_finding f JOIN keys_keyrecord k ON k.id = f.key_id "
@@ -65,6 +66,11 @@ def pages_of(desk: Desk) -> list[Shot]:
         Shot("key-draft", "/keys/prod_webinar_import_growth/", "Key admin"),
         Shot("key-new", "/keys/new/", "Key admin"),
         Shot("key-edit", "/keys/prod_crm_sync_revops/edit/", "Key admin"),
+        Shot("key-rename", "/keys/prod_crm_sync_revops/rename/", "Key admin"),
+        Shot("key-renew", "/keys/prod_crm_sync_revops/renew/", "Key admin"),
+        Shot("key-quarantine", "/keys/prod_crm_sync_revops/quarantine/", "Key admin"),
+        Shot("key-revoke", "/keys/prod_crm_sync_revops/revoke/", "Key admin"),
+        Shot("keys-hand-over", "/keys/owner/?environment=prod&all=yes", "Key admin"),
         Shot("key-test", "/keys/sandbox_training_revops/test/", "Key admin"),
         Shot("findings", "/keys/findings/", "Key admin"),
         Shot("findings-viewer", "/keys/findings/?view=excepted", "Viewer"),
@@ -72,6 +78,9 @@ def pages_of(desk: Desk) -> list[Shot]:
         Shot("scopes-remove", f"/keys/sandbox_bulk_verify_growth/findings/{scope}/scopes/", "Key admin"),
         Shot("notices", "/notices/", "Key admin"),
         Shot("people", "/people/", "Viewer"),
+        Shot("people-manager", "/people/", "Manager"),
+        Shot("person", f"/people/{ana}/", "Manager"),
+        Shot("person-disable", f"/people/{ana}/access/", "Manager"),
         Shot("activity", "/activity/", "Manager"),
         Shot("help", "/help/"),
         Shot("styleguide", "/styleguide/", "Manager"),

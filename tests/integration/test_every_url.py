@@ -38,12 +38,14 @@ class Line:
 
 
 V, S, K, M = Right.VIEW_JOBS, Right.SPEND, Right.VIEW_KEYS, Right.MANAGE_KEYS
+P = Right.MANAGE_PEOPLE
 LINES: dict[str, Line] = {
     "healthz": Line(NOBODY),
     "readyz": Line(NOBODY),
     "styleguide": Line(Right.VIEW_STYLEGUIDE),
     "people:login": Line(NOBODY, NOBODY),
     "people:logout": Line(None, ANYBODY),
+    "people:confirm": Line(ANYBODY, ANYBODY),
     "people:theme": Line(None, NOBODY),
     "people:activity": Line(Right.VIEW_ACTIVITY),
     "people:activity_export": Line(Right.VIEW_ACTIVITY),
@@ -62,6 +64,10 @@ LINES: dict[str, Line] = {
     "keys:finding_except": Line(M, M),
     "keys:finding_resume": Line(M, M),
     "keys:scopes_remove": Line(M, M),
+    "keys:key_rename": Line(M, M),
+    "keys:key_renew": Line(M, M),
+    "keys:key_state": Line(M, M),
+    "keys:hand_over": Line(M, M),
     "enrichment:call_why": Line(K),
     "enrichment:job_why": Line(V, None, JOB),
     "enrichment:key_test": Line(K, M),
@@ -96,6 +102,8 @@ LINES: dict[str, Line] = {
     "enrichment:lead_search": Line(V, S),
     "enrichment:lead_count": Line(None, S),
     "enrichment:lead_counted": Line(S),
+    "enrichment:person": Line(P, P),
+    "enrichment:person_access": Line(P, P),
     "enrichment:hook": Line(None, NOBODY),
     "enrichment:lookup": Line(V),
     "enrichment:lookup_answer": Line(V, None, LOOK_UP),
@@ -178,6 +186,8 @@ def world() -> World:
 def address_of(pattern: str, name: str, world: World) -> str:
     line = LINES[name]
     number = world.look_up.id if line.of == LOOK_UP else world.job.id
+    if name.startswith("enrichment:person"):
+        number = world.job.created_by_id
     if name == "enrichment:lead_counted":
         number = world.count.id
     if name == "enrichment:call_why":
@@ -192,6 +202,7 @@ def address_of(pattern: str, name: str, world: World) -> str:
         .replace("<int:position>", "1")
         .replace("<slug:operation>", operation)
         .replace("<str:name>", world.key.name)
+        .replace("<step:step>", "quarantine")
         .replace("<slug:token>", "t" * 43)
     )
 

@@ -26,7 +26,8 @@ from enrichment.choices import SILENT_PAUSES, JobState, PauseReason, RowState, S
 from enrichment.csv_import import ENCODINGS, Layout, UploadError
 from enrichment.models import EnrichmentJob
 from enrichment.services import balances, exporting, processing, reservations, submission, uploads
-from keys import ledger
+from keys import gate, hours, ledger
+from keys import selectors as key_selectors
 from keys.clock import db_now
 from keys.models import KeyRecord
 from keys.secrets import act_as_worker
@@ -95,7 +96,7 @@ class Command(BaseCommand):
         console = Console(stderr=True, highlight=False)
         act_as_worker()
         source, out = _paths(options)
-        key = _key(options["key"])
+        key = _key(console, options["key"])
         actor = _actor(options["as_email"], key)
         job = _draft(actor, key, source, options)
         _print_reading(console, job)
@@ -131,11 +132,13 @@ def _paths(options: dict[str, Any]) -> tuple[Path, Path]:
     return source, out
 
 
-def _key(name: str) -> KeyRecord:
-    key = KeyRecord.objects.select_related("account", "owner").filter(name=name).first()
-    if key is None:
+def _key(console: Console, name: str) -> KeyRecord:
+    named = key_selectors.find_key(name)
+    if named is None:
         raise CommandError(f"There is no key record {name!r}. See: manage.py key list", returncode=WRONG_USE)
-    return key
+    for said in filter(None, (named.news, hours.advice(named.key))):
+        console.print(said, markup=False, soft_wrap=True)
+    return named.key
 
 
 def _actor(email: str | None, key: KeyRecord) -> Actor:
@@ -224,6 +227,12 @@ def _start(
         if same.state == JobState.PAUSED:
             submission.resume_job(actor, same.id)
         return same, 0
+    refused = gate.refusal(
+        key, environment=key.environment, scope=operations.get(job.operation).scope(job.mode)
+    )
+    if refused:  # before anything is called: not even the balance is asked for
+        submission.cancel_job(actor, job.id, reason=refused[1])
+        raise CommandError(f"{refused[1]} Nothing was sent and nothing was paid.", returncode=REFUSED)
     balances.read_balance(key.account_id)
     key.account.refresh_from_db()
     _print_estimate(console, job, key, options["freshness_days"])

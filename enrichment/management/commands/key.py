@@ -18,20 +18,30 @@ from rich.console import Console
 from rich.table import Table
 
 from enrichment.services import key_tests
-from keys import findings, ledger, scopes, secrets, selectors, services, use
+from keys import findings, hours, ledger, scopes, secrets, selectors, services, state_page, use
+from keys.lifecycle import MOVES, Step
 from keys.models import KeyRecord
 from people.audit import terminal_actor
 from people.models import User
 from people.services import ensure_team
 
+STEP_WORDS = {
+    Step.ACTIVATE: "make a complete draft active",
+    Step.QUARANTINE: "let nothing out from the next call on; can be taken back",
+    Step.RELEASE: "make a quarantined record active again",
+    Step.REVOKE: "let nothing out, for good; cannot be taken back",
+}
+STEPS = {step.value: step for step, move in MOVES.items() if move.is_offered}
 MARKS = {"ok": "ok", "warn": "look", "bad": "NOT OK", "not reached": "-"}
 
 
 class Command(BaseCommand):
-    help = "Make, list, show and test key records. Secrets are never arguments: a record holds only where to find one."
+    help = "Make, list, show, test and change key records. A former name is understood. Secrets are never arguments: a record holds only where to find one."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        actions = parser.add_subparsers(dest="action", required=True, metavar="create|list|show|test")
+        actions = parser.add_subparsers(
+            dest="action", required=True, metavar="create|list|show|test|rename|renew|" + "|".join(STEPS)
+        )
         _add_create(actions.add_parser("create", help="make a key record; the last line printed is its name"))
         actions.add_parser("list", help="all records, those with findings first")
         show = actions.add_parser("show", help="everything about one record, its secret excepted")
@@ -41,10 +51,36 @@ class Command(BaseCommand):
             help="check reference, address, key and balance with one free call; status 0 when all is well",
         )
         test.add_argument("name")
+        rename = actions.add_parser("rename", help="another name; the old one stays reserved and leads here")
+        rename.add_argument("name")
+        rename.add_argument("--system", default="", metavar="S", help="default: as it is")
+        rename.add_argument("--label", default="", metavar="L", help="default: as it is")
+        rename.add_argument("--reason", required=True, help="kept in the history")
+        renew = actions.add_parser("renew", help="another last day")
+        renew.add_argument("name")
+        renew.add_argument("--expires", required=True, metavar="YYYY-MM-DD|never")
+        renew.add_argument("--reason", required=True, help="kept in the history")
+        for name, step in STEPS.items():
+            change = actions.add_parser(name, help=STEP_WORDS[step])
+            change.add_argument("name")
+            change.add_argument("--reason", required=True, help="kept in the history")
 
     def handle(self, *args: Any, action: str, **options: Any) -> None:
-        actions = {"create": self._create, "list": self._list, "show": self._show, "test": self._test}
-        actions[action](options)
+        actions = {
+            "create": self._create,
+            "list": self._list,
+            "show": self._show,
+            "test": self._test,
+            "rename": self._rename,
+            "renew": self._renew,
+        }
+        try:
+            if action in STEPS:
+                self._step(STEPS[action], options)
+            else:
+                actions[action](options)
+        except services.KeyRecordError as error:
+            raise CommandError(f"Nothing was changed: {error}") from error
 
     def _create(self, options: dict[str, Any]) -> None:
         try:
@@ -65,9 +101,14 @@ class Command(BaseCommand):
                     rotation_days=options["rotation_days"],
                     rotate_by=_day(options["rotate_by"], "--rotate-by"),
                     expires_at=_day(options["expires"], "--expires"),
+                    hours=hours.Hours(
+                        hours.parse_days(options["days"]),
+                        *hours.parse_span(options["hours"]),
+                        options["time_zone"],
+                    ),
                 )
                 key = services.create_key(terminal_actor(None), spec)
-        except (scopes.ScopeError, services.KeyRecordError) as error:
+        except (scopes.ScopeError, hours.HoursError, services.KeyRecordError) as error:
             raise CommandError(f"Not made: {error}") from error
         missing = selectors.missing_for_activation(key)
         self.stdout.write(f"A key record on the account {key.account.name}, rotate by {key.rotate_by}.")
@@ -99,7 +140,7 @@ class Command(BaseCommand):
             found = "; ".join(finding.title for finding in findings.findings_of(key))
             table.add_row(
                 key.name,
-                key.get_state_display(),
+                key.shown_state_label,
                 key.owner.name if key.owner else "no owner",
                 key.account.name,
                 _last_use(key),
@@ -109,13 +150,14 @@ class Command(BaseCommand):
         _console(self).print(table)
 
     def _show(self, options: dict[str, Any]) -> None:
-        key = _key(options["name"])
+        key = self._key(options["name"])
         findings.refresh([key.id])
         left = ledger.available(key.account)
         missing = selectors.missing_for_activation(key)
         facts = {
             "Name": key.name,
-            "State": key.get_state_display() + (f", needs {', '.join(missing)}" if missing else ""),
+            "Named before": ", ".join(former.name for former in key.former_names.all()) or "never otherwise",
+            "State": key.shown_state_label + (f", needs {', '.join(missing)}" if missing else ""),
             "Purpose": key.purpose,
             "Owner": _named(key.owner, "no owner"),
             "Deputy": _named(key.deputy, "no deputy"),
@@ -130,6 +172,8 @@ class Command(BaseCommand):
             "Daily cap": "no cap" if key.daily_cap is None else f"{ledger.words(key.daily_cap)} credits",
             "Rotate by": f"{key.rotate_by}, every {key.rotation_days} days",
             "Expires": str(key.expires_at or "no expiry"),
+            "Hours": hours.of(key).words
+            + ("" if hours.of(key).holds(timezone.now()) else ", now is outside"),
             "Last used": _last_use(key),
             "Findings": "; ".join(finding.title for finding in findings.findings_of(key)) or "none",
         }
@@ -140,7 +184,7 @@ class Command(BaseCommand):
 
     def _test(self, options: dict[str, Any]) -> None:
         secrets.act_as_worker()
-        key = _key(options["name"])
+        key = self._key(options["name"])
         checks = key_tests.run_checks(key)
         console = _console(self)
         console.print(f"Test of {key.name}", markup=False)
@@ -151,6 +195,44 @@ class Command(BaseCommand):
                 console.print(f"{'':<28}{check.note}", markup=False, soft_wrap=True)
         if len(checks) < len(key_tests.STEPS) or any(check.state == "bad" for check in checks.values()):
             sys.exit(1)
+
+    def _rename(self, options: dict[str, Any]) -> None:
+        key = self._key(options["name"])
+        before = key.name
+        key = services.rename_key(
+            terminal_actor(None),
+            key,
+            system=options["system"] or key.system,
+            label=options["label"] or key.label,
+            reason=options["reason"],
+        )
+        self.stdout.write(f"{before} is now named {key.name}. The old name stays reserved and leads here.")
+        self.stdout.write(key.name)
+
+    def _renew(self, options: dict[str, Any]) -> None:
+        day = None if options["expires"] == "never" else _day(options["expires"], "--expires")
+        key = services.renew_key(
+            terminal_actor(None), self._key(options["name"]), expires_at=day, reason=options["reason"]
+        )
+        self.stdout.write(f"{key.name}: last day {key.expires_at or 'none'}.")
+
+    def _step(self, step: Step, options: dict[str, Any]) -> None:
+        key = self._key(options["name"])
+        held = ledger.open_jobs(key)
+        key = services.change_state(terminal_actor(None), key, step, reason=options["reason"])
+        self.stdout.write(state_page.DONE[step].format(name=key.name))
+        if held and step in (Step.QUARANTINE, Step.REVOKE):
+            jobs = ", ".join(f"#{job}" for job, _ in held)
+            self.stdout.write(f"Jobs that pause at their next call: {jobs}.")
+
+    def _key(self, name: str) -> KeyRecord:
+        """The record of that name; a former one is understood, and said on the error stream."""
+        named = selectors.find_key(name)
+        if named is None:
+            raise CommandError(f"There is no key record {name!r}. See: manage.py key list")
+        if named.news:
+            self.stderr.write(named.news)
+        return named.key
 
 
 def _add_create(parser: CommandParser) -> None:
@@ -190,6 +272,11 @@ def _add_create(parser: CommandParser) -> None:
         "--rotate-by", default="", metavar="YYYY-MM-DD", help="default: the rotation days from today"
     )
     parser.add_argument("--expires", default="", metavar="YYYY-MM-DD")
+    parser.add_argument(
+        "--hours", default="", metavar="22:00-10:00", help="advice: when it is meant to be used"
+    )
+    parser.add_argument("--days", default="", metavar="mon-fri", help="default: every day")
+    parser.add_argument("--time-zone", default="UTC", metavar="Europe/Berlin", help="of hours and daily cap")
 
 
 def _person(email: str, option: str) -> User:
@@ -218,13 +305,6 @@ def _day(text: str, option: str) -> date | None:
         return date.fromisoformat(text) if text else None
     except ValueError as error:
         raise CommandError(f"{option} takes a day as YYYY-MM-DD.") from error
-
-
-def _key(name: str) -> KeyRecord:
-    key = selectors.all_keys().filter(name=name).first()
-    if key is None:
-        raise CommandError(f"There is no key record {name!r}. See: manage.py key list")
-    return key
 
 
 def _named(person: User | None, otherwise: str) -> str:

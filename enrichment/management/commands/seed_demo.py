@@ -11,7 +11,7 @@ import random
 import secrets
 import string
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,6 +34,7 @@ from keys import finding_exceptions, findings, reminders
 from keys.budgets import set_budget
 from keys.choices import FindingCode, Outcome, Realm
 from keys.clock import db_now
+from keys.hours import Hours
 from keys.models import Account, BalanceReading, Call, KeyRecord, LedgerEntry
 from keys.services import KeySpec, create_key
 from people import audit
@@ -278,7 +279,7 @@ def _make_keys(people: dict[str, User]) -> dict[str, KeyRecord]:
         spec("sandbox", "training", "revops", owner=ana, deputy=mira, team=ana.team, purpose="Training and demos, no money", scopes=[*both, *single, *others], rotate_by=today + timedelta(days=75)),
         spec("sandbox", "list_building", "revops", owner=ana, team=ana.team, purpose="Outbound lists of the SDR team, rehearsed", scopes=[f"{SEARCH}:bulk"], rotate_by=today + timedelta(days=9)),
         spec("sandbox", "bulk_verify", "growth", owner=priya, team=priya.team, purpose="Verification before campaigns, rehearsed", scopes=[f"{VERIFY}:bulk", "domain-search:bulk"], daily_cap=Decimal(2000), rotate_by=today + timedelta(days=51)),
-        spec("prod", "crm_sync", "revops", owner=mira, deputy=tom, team=mira.team, purpose="Nightly CRM clean-up: verify addresses, refresh companies", scopes=[f"{VERIFY}:bulk", "scrape-company:bulk", "domain-search:bulk"], daily_cap=Decimal(5000), rotate_by=today + timedelta(days=6)),
+        spec("prod", "crm_sync", "revops", owner=mira, deputy=tom, team=mira.team, purpose="Nightly CRM clean-up: verify addresses, refresh companies", scopes=[f"{VERIFY}:bulk", "scrape-company:bulk", "domain-search:bulk"], daily_cap=Decimal(5000), rotate_by=today + timedelta(days=6), hours=Hours("", time(22), time(10), "Europe/Paris")),
         spec("prod", "form_handling", "growth", owner=priya, deputy=ana, team=priya.team, purpose="Enrich a lead the moment a form is sent", scopes=single, rotate_by=today + timedelta(days=40)),
         spec("prod", "webinar_import", "growth", owner=priya, team=priya.team, purpose="Registrants from the webinar tool", scopes=[f"{SEARCH}:bulk"], rotate_by=today + timedelta(days=80)),
         spec("staging", "crm_sync", "revops", owner=leo, deputy=mira, team=leo.team, purpose="CRM sync rehearsals", scopes=[f"{VERIFY}:bulk"], rotate_by=today + timedelta(days=63)),

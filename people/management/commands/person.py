@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import transaction
 from rich.console import Console
 from rich.table import Table
 
@@ -16,10 +17,12 @@ from people.rights import Role
 
 
 class Command(BaseCommand):
-    help = "Make people, list them, and set passwords. A password comes from an environment variable, never from the command line."
+    help = "Make people, list and change them, and set passwords. A password comes from an environment variable, never from the command line."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        actions = parser.add_subparsers(dest="action", required=True, metavar="create|list|password")
+        actions = parser.add_subparsers(
+            dest="action", required=True, metavar="create|list|roles|disable|enable|password"
+        )
         create = actions.add_parser("create", help="make a person")
         create.add_argument("--email", required=True, help="the log-in")
         create.add_argument("--name", required=True)
@@ -35,6 +38,24 @@ class Command(BaseCommand):
             "--password-env", default="", metavar="VAR", help="environment variable that holds the password"
         )
         actions.add_parser("list", help="who is there, with roles and teams")
+        roles = actions.add_parser("roles", help="give a person other roles, or another team")
+        roles.add_argument("--email", required=True)
+        roles.add_argument(
+            "--role",
+            action="append",
+            default=[],
+            metavar="R",
+            help=f"all roles that the person shall have: {', '.join(Role.values)}; none given: as before",
+        )
+        roles.add_argument("--team", default=None, metavar="T", help="made when it is new; '' for no team")
+        roles.add_argument("--reason", required=True, help="kept in the history")
+        for name, words in (
+            ("disable", "let a person log in no more; their sessions end"),
+            ("enable", "let a disabled person log in again"),
+        ):
+            access = actions.add_parser(name, help=words)
+            access.add_argument("--email", required=True)
+            access.add_argument("--reason", required=True, help="kept in the history")
         password = actions.add_parser("password", help="set a person's password")
         password.add_argument("--email", required=True)
         password.add_argument(
@@ -45,7 +66,14 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, action: str, **options: Any) -> None:
-        actions = {"create": self._create, "list": self._list, "password": self._password}
+        actions = {
+            "create": self._create,
+            "list": self._list,
+            "roles": self._roles,
+            "disable": self._disable,
+            "enable": self._enable,
+            "password": self._password,
+        }
         try:
             actions[action](options)
         except services.PersonError as error:
@@ -85,13 +113,47 @@ class Command(BaseCommand):
             )
         _console(self).print(table)
 
+    def _roles(self, options: dict[str, Any]) -> None:
+        person = _person(options["email"])
+        with transaction.atomic():  # a team that was made for a refused change goes with it
+            team = person.team
+            if options["team"] is not None:
+                team = services.ensure_team(options["team"]) if options["team"] else None
+            person = services.change_person(
+                terminal_actor(None),
+                person,
+                roles=options["role"] or person.roles,
+                team=team,
+                reason=options["reason"],
+            )
+        words = f", team {person.team.name}" if person.team else ", no team"
+        self.stdout.write(f"{person.name} <{person.email}>: {person.role_label}{words}.")
+
+    def _disable(self, options: dict[str, Any]) -> None:
+        person = services.disable_person(
+            terminal_actor(None), _person(options["email"]), reason=options["reason"]
+        )
+        self.stdout.write(f"{person.email} is disabled; their open sessions are over.")
+        self.stdout.write("Key records that they own stay active with a finding, and jobs that run go on.")
+
+    def _enable(self, options: dict[str, Any]) -> None:
+        person = services.enable_person(
+            terminal_actor(None), _person(options["email"]), reason=options["reason"]
+        )
+        self.stdout.write(f"{person.email} can log in again.")
+
     def _password(self, options: dict[str, Any]) -> None:
-        email = User.objects.normalize_email(options["email"])
-        person = User.objects.filter(email=email).first()
-        if person is None:
-            raise CommandError(f"There is no person with the address {email}. See: manage.py person list")
+        person = _person(options["email"])
         services.set_password(terminal_actor(None), person, _password_in(options["password_env"]))
         self.stdout.write(f"{person.email} has a new password; their open sessions are over.")
+
+
+def _person(email: str) -> User:
+    email = User.objects.normalize_email(email)
+    person = User.objects.select_related("team").filter(email=email).first()
+    if person is None:
+        raise CommandError(f"There is no person with the address {email}. See: manage.py person list")
+    return person
 
 
 def _password_in(variable: str) -> str:

@@ -306,6 +306,23 @@ def test_review_shows_file_columns_values_and_cost(as_person: AsPerson, user: Us
     assert "Left if all is charged 98" in text
 
 
+def test_review_says_when_now_is_outside_the_hours_of_the_key_and_starts_all_the_same(
+    as_person: AsPerson, user: User, key: KeyRecord
+) -> None:
+    job = draft_of(user)
+    said = f"This is outside the hours of {key.name}: "
+    assert said not in words(as_person(user).get(f"/jobs/{job.id}/review/"))
+    yesterday = (timezone.now() - timedelta(days=1)).isoweekday()
+    KeyRecord.objects.filter(id=key.id).update(hours_days=str(yesterday))
+
+    page = as_person(user).get(f"/jobs/{job.id}/review/")
+    started = as_person(user).post(f"/jobs/{job.id}/start/", order(job, key))
+
+    assert said in words(page)
+    assert "nothing is refused" in words(page)
+    assert (started.status_code, started["Location"]) == (303, f"/jobs/{job.id}/")
+
+
 def test_review_of_a_started_job_leads_to_its_page(as_person: AsPerson, user: User, key: KeyRecord) -> None:
     job = factories.start(draft_of(user), key)
     client = as_person(user)

@@ -135,10 +135,11 @@ def test_start_is_refused_above_the_limit_that_was_given(engine: Engine) -> None
     ("change", "sentence"),
     [
         ({"scopes": ["email-search:bulk"]}, "does not have the scope email-verification:bulk"),
-        ({"state": "revoked"}, "is revoked, so it lets nothing out"),
+        ({"state": "quarantined"}, "is quarantined, so it lets nothing out"),
+        ({"state": "revoked"}, "is revoked for good, so it lets nothing out"),
         ({"expires_at": "2020-01-01"}, "expired on 01 Jan 2020"),
     ],
-    ids=["scope", "state", "expired"],
+    ids=["scope", "state", "revoked", "expired"],
 )
 def test_start_is_refused_with_a_key_that_may_not(
     engine: Engine, change: dict[str, Any], sentence: str

@@ -11,7 +11,7 @@ from django.test import Client
 from django.utils import timezone
 
 from keys.models import Account, KeyRecord
-from keys.scopes import SCOPES
+from keys.scopes import PRESETS, SCOPES
 from people.models import AuditEntry, Team, User
 from tests.factories import make_account, make_key, make_team, make_user
 
@@ -209,6 +209,56 @@ def test_preset_ticks_its_scopes_and_keeps_the_rest(client: Client, filled: dict
     assert '<option value="prod" selected>' in text
     assert 'class="error"' not in text
     assert not KeyRecord.objects.exists()
+
+
+def applied(answer: Any) -> str:
+    return " ".join(answer.context["form"].applied.changes)
+
+
+def test_preset_says_what_it_changed(client: Client, filled: dict[str, Any]) -> None:
+    told = {**filled, "environment": "", "preset": "bulk_verification", "apply": "preset"}
+
+    answer = client.post(NEW, told)
+
+    assert applied(answer) == "Unticked scrape-company:bulk. Set the environment to prod."
+    assert "An internal job runner." in answer.content.decode()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_preset_keeps_everything_that_was_typed(client: Client, filled: dict[str, Any], preset: str) -> None:
+    typed = {
+        **filled,
+        "environment": "staging",
+        "daily_cap": "77",
+        "hours_days": ["1", "2"],
+        "hours_begin": "09:00",
+        "hours_end": "17:00",
+        "time_zone": "Asia/Tokyo",
+        "expires_at": "2031-01-02",
+        "new_account": "Second",
+    }
+
+    answer = client.post(NEW, {**typed, "preset": preset, "apply": "preset"})
+
+    form = answer.context["form"]
+    assert sorted(form["scopes"].value()) == sorted(PRESETS[preset].scopes)
+    for name, value in typed.items():
+        if name != "scopes":
+            assert str(form[name].value()) == str(value), name
+    usual = PRESETS[preset].environment
+    assert f"Left the environment at staging; such a workload usually belongs to {usual}." in applied(answer)
+
+
+def test_preset_of_an_edit_leaves_the_environment_and_the_reason(client: Client, admin: User) -> None:
+    key = make_key("sandbox_training_revops", scopes=["leads:search"])
+    told = edit_form(key, preset="one_off_testing", apply="preset", reason="a smaller set")
+
+    answer = client.post("/keys/sandbox_training_revops/edit/", told)
+
+    assert answer.context["form"]["reason"].value() == "a smaller set"
+    assert "Left the environment at sandbox" in applied(answer)
+    key.refresh_from_db()
+    assert key.scopes == ["leads:search"]
 
 
 @pytest.mark.parametrize("path", [NEW, "/keys/sandbox_training_revops/edit/", "/keys/name-preview/"])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from keys.scopes import PRESETS, SCOPES, ScopeError, parse_scopes
+from enrichment import operations
+from keys.scopes import PRESETS, SCOPES, Preset, ScopeError, parse_scopes
 
 
 def test_scopes_are_parsed_sorted_and_once() -> None:
@@ -16,6 +17,23 @@ def test_scopes_are_parsed_sorted_and_once() -> None:
 
 def test_all_means_every_scope() -> None:
     assert parse_scopes("all") == sorted(SCOPES)
+
+
+def test_every_operation_in_every_mode_has_a_scope_with_its_own_sentence() -> None:
+    wanted = {
+        operation.scope(mode) for operation in operations.OPERATIONS.values() for mode in ("bulk", "single")
+    }
+
+    assert wanted == set(SCOPES)
+    assert len(set(SCOPES.values())) == len(SCOPES)
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS.keys())
+def test_preset_is_a_small_set_with_a_place_to_run(preset: Preset) -> None:
+    assert set(preset.scopes) < set(SCOPES)
+    assert len(preset.scopes) <= 3
+    assert preset.environment in ("prod", "dev")
+    assert preset.runs_in.endswith(".")
 
 
 @pytest.mark.parametrize("name", ["bulk_verification", "bulk-verification"])
