@@ -20,7 +20,7 @@ from rich.table import Table
 from enrichment.services import key_tests
 from keys import findings, ledger, scopes, secrets, selectors, services, use
 from keys.models import KeyRecord
-from people.audit import terminal_actor
+from people import audit
 from people.models import User
 from people.services import ensure_team
 
@@ -66,7 +66,7 @@ class Command(BaseCommand):
                     rotate_by=_day(options["rotate_by"], "--rotate-by"),
                     expires_at=_day(options["expires"], "--expires"),
                 )
-                key = services.create_key(terminal_actor(None), spec)
+                key = services.create_key(audit.terminal_actor(None), spec)
         except (scopes.ScopeError, services.KeyRecordError) as error:
             raise CommandError(f"Not made: {error}") from error
         missing = selectors.missing_for_activation(key)
@@ -139,14 +139,15 @@ class Command(BaseCommand):
     def _test(self, options: dict[str, Any]) -> None:
         secrets.act_as_worker()
         key = _key(options["name"])
+        audit.record(audit.terminal_actor(None), "key.tested", key)
         checks = key_tests.run_checks(key)
         console = _console(self)
         console.print(f"Test of {key.name}", markup=False)
         for name in key_tests.STEPS:
             check = checks.get(name, key_tests.NOT_REACHED)
-            console.print(f"{MARKS[check.state]:<8}{name:<20}{check.value}", markup=False, soft_wrap=True)
+            console.print(f"{MARKS[check.state]:<8}{name:<26}{check.value}", markup=False, soft_wrap=True)
             if check.note:
-                console.print(f"{'':<28}{check.note}", markup=False, soft_wrap=True)
+                console.print(f"{'':<34}{check.note}", markup=False, soft_wrap=True)
         if len(checks) < len(key_tests.STEPS) or any(check.state == "bad" for check in checks.values()):
             sys.exit(1)
 

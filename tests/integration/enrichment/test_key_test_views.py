@@ -65,7 +65,11 @@ def test_refused_key_ends_at_its_step(
 
     test.refresh_from_db()
     states = {check["name"]: check["state"] for check in test.checks}
-    assert (states[step], states["Balance"], states["Scopes"]) == ("bad", "not reached", "not reached")
+    assert (states[step], states[key_tests.BALANCE], states[key_tests.SCOPES_KEPT]) == (
+        "bad",
+        "not reached",
+        "not reached",
+    )
     assert words in str(test.checks)
 
 
