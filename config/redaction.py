@@ -26,13 +26,10 @@ def remember(secret: str) -> None:
     """From now on this value is masked in the log of this process, also as JSON, in an address, or in Base64."""
     if len(secret) < SHORTEST or secret in _known:
         return
-    shapes = {
-        secret,
-        json.dumps(secret)[1:-1],
-        repr(secret)[1:-1],
-        quote(secret, safe=""),
-        base64.b64encode(secret.encode()).decode().rstrip("="),
-    }
+    shapes = {secret}
+    for _nested in range(2):  # a text in JSON in a list that is printed
+        shapes |= {json.dumps(shape)[1:-1] for shape in shapes} | {repr(shape)[1:-1] for shape in shapes}
+    shapes |= {quote(secret, safe=""), base64.b64encode(secret.encode()).decode().rstrip("=")}
     with _lock:
         # The longest first: one shape may hold another.
         _known[secret] = tuple(sorted(shapes, key=len, reverse=True))

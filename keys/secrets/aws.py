@@ -15,6 +15,7 @@ from django.conf import settings
 from config import redaction
 
 ALLOWED = re.compile(r"([A-Za-z0-9/_+=.@-]{1,140})#([A-Za-z0-9_.-]{1,60})")
+DENIED = {"AccessDeniedException", "AccessDenied"}
 UNKNOWN = {
     "UnrecognizedClientException",
     "InvalidClientTokenId",
@@ -99,6 +100,11 @@ def read(place: str) -> tuple[str, list[str]]:
         ) from None
     except errors.BotoCoreError as error:
         raise LookupError(f"AWS Secrets Manager could not be asked ({type(error).__name__}).") from None
+    if "ARN" not in answer:
+        # The library reads what is no JSON as an empty answer.
+        raise LookupError(
+            "What answers does not speak as AWS does. Look at AWS_SM_ENDPOINT_URL and at what stands between."
+        )
     return _field(answer.get("SecretString"), name, field), []
 
 
@@ -106,14 +112,17 @@ def _refusal(response: dict[str, Any], name: str) -> str:
     """A sentence for an answer that is an error; its code decides, and its text is quoted nowhere."""
     said = response.get("Error") or {}
     code, text = str(said.get("Code", "")), str(said.get("Message", ""))
+    if not code.isalpha():  # an answer in XML, as some of its services and gateways give
+        found = re.search(r"<Code>([A-Za-z]{1,60})</Code>", text)
+        code = found[1] if found else code
     status = (response.get("ResponseMetadata") or {}).get("HTTPStatusCode", 0)
     if code == "ResourceNotFoundException":
         if "staging label" in text:
             return f"The secret {name} at AWS has no value yet. Write one."
         return f"AWS Secrets Manager has no secret {name} in {settings.AWS_SM_REGION}. Look at the name and the region."
-    if code == "DecryptionFailure" or (code == "AccessDeniedException" and "KMS" in text):
+    if code == "DecryptionFailure" or (code in DENIED and "KMS" in text):
         return f"AWS holds {name}, and this worker may not decrypt it. Its role needs kms:Decrypt on the secret's key."
-    if code == "AccessDeniedException":
+    if code in DENIED:
         return f"AWS denied {name} to this worker. Its role needs secretsmanager:GetSecretValue on it."
     if code in UNKNOWN:
         return "AWS does not know the worker's credentials: they were deleted or are cut off. Give it others, and restart it."
