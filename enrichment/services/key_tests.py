@@ -19,7 +19,7 @@ from enrichment.providers.base import (
     UnpaidError,
 )
 from enrichment.services import send_path
-from keys import gate, ledger, limiter, secrets, services
+from keys import gate, ledger, limiter, presence, secrets, services
 from keys.choices import USABLE_STATES, Outcome
 from keys.clock import db_now
 from keys.models import KeyRecord, KeyTest
@@ -85,13 +85,20 @@ def run(test_id: int) -> None:
 def run_checks(key: KeyRecord) -> dict[str, Check]:
     """Checks by their name, in the order of `STEPS`; the ones after a bad one are missing."""
     checks: dict[str, Check] = {}
+    if key.environment not in settings.ENVIRONMENTS:
+        note = (
+            f"{settings.WORKER_NAME} serves {', '.join(settings.ENVIRONMENTS)} and not {key.environment}, so it does not even look. "
+            f"Start a worker with {key.environment} in its ENVIRONMENTS."
+        )
+        checks[RESOLVES] = Check("bad", key.secret_ref, note)
+        return checks
     try:
         resolved = secrets.resolve(key.secret_ref)
     except secrets.SecretError as error:
         checks[RESOLVES] = Check("bad", key.secret_ref, str(error))
         return checks
     checks[RESOLVES] = Check("ok", key.secret_ref, _previous_fingerprint(key, resolved.fingerprint))
-    checks[SHAPE] = _shape(resolved)
+    checks[SHAPE] = _shape(key, resolved)
     if checks[SHAPE].state == "bad":
         return checks
     try:
@@ -129,15 +136,18 @@ def run_checks(key: KeyRecord) -> dict[str, Check]:
     return checks
 
 
-def _shape(resolved: secrets.ResolvedSecret) -> Check:
+def _shape(key: KeyRecord, resolved: secrets.ResolvedSecret) -> Check:
     """What can be said of a secret without showing it; one that no header carries is never sent."""
-    shown = f"fingerprint {resolved.fingerprint}"
+    shown, notes = f"fingerprint {resolved.fingerprint}", list(resolved.warnings)
     if secrets.cannot_be_sent(resolved.secret.reveal()):
-        note = f"{' '.join(resolved.warnings)} Nothing was sent: place the whole key anew."
-        return Check("bad", shown, note)
-    if any(secrets.is_odd(warning) for warning in resolved.warnings):
-        return Check("warn", f"odd, {shown}", " ".join(resolved.warnings))
-    return Check("warn" if resolved.warnings else "ok", shown, " ".join(resolved.warnings))
+        notes.append("Nothing was sent: place the whole key anew.")
+        return Check("bad", shown, " ".join(notes))
+    notes += [warning for warning in presence.standing(key.secret_ref).warnings if warning not in notes]
+    if others := presence.strangers(key, [resolved.fingerprint]):
+        notes.append(f"It is the secret of {others[0].name}, which belongs to another account.")
+    if presence.is_api_secret(key, [resolved.fingerprint]):
+        notes.append("It is the account's API secret, which opens nothing.")
+    return Check("warn" if notes else "ok", shown, " ".join(notes))
 
 
 def _scopes(key: KeyRecord) -> Check:
