@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import os
 import re
+import resource
 import secrets as random_secrets
 import time
 import unicodedata
@@ -84,6 +85,7 @@ def act_as_worker() -> None:
     """Make this process a worker for its remaining length: `enrich` and `key test` call it, nobody else."""
     global _acts_as_worker
     read_worker_env_file()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # no image of the memory after a crash
     _acts_as_worker = True
 
 
