@@ -130,7 +130,7 @@ def _injection(facts: Facts) -> Cause | None:
     if (of_another := _another_s_secret(facts)) is not None:
         return of_another
     odd = [warning for warning in standing.warnings if is_odd(warning)]
-    if standing.shorter_by and not facts.is_same_secret:
+    if standing.shorter_by and not facts.is_same_secret and facts.was_good is None:
         return Cause(
             "The secret was cut off",
             CONFIGURATION,

@@ -8,12 +8,13 @@ empty list of errors where nothing is, and 404 with null data for a deleted vers
 from __future__ import annotations
 
 import json
+import os
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-TOKEN = "hvs.test-token"
+TOKEN = os.environ.get("STAND_IN_TOKEN", f"hvs.test-token-{os.environ.get('TEST_CANARY', '')}")
 ROOT_TOKEN = "test-root-token"
 KEPT: dict[str, Any] = {}
 STATE = {"sealed": False}

@@ -24,7 +24,7 @@ from tests.fakes.engine import Engine
 from tests.fakes.sandbox_process import API_SECRET, OTHER_SECRET, SECRET
 
 AsPerson = Callable[[User], Client]
-STALE = "stale-secret-of-nobody-0123456789"
+STALE = f"{OTHER_SECRET}-and-of-nobody"  # not shorter: that would be told as cut off
 PLACES = ("ICYPEAS_API_KEY", "ICYPEAS_KEY_TWO", "ICYPEAS_API_SECRET")
 
 
@@ -372,11 +372,9 @@ def test_list_whose_rows_were_left_for_want_of_credits_is_explained_without_a_fa
     assert job.name in page
 
 
-@pytest.mark.parametrize(
-    "placed", [f"Bearer {SECRET}", f'"{SECRET}"', f" {SECRET}\r\n", f"Authorization: Bearer {SECRET}"]
-)
-def test_what_people_paste_around_a_key_is_told_and_refuses_no_call(scene: Scene, placed: str) -> None:
-    scene.place(ICYPEAS_API_KEY=placed)
+@pytest.mark.parametrize("pattern", ["Bearer {}", '"{}"', " {}\r\n", "Authorization: Bearer {}"])
+def test_what_people_paste_around_a_key_is_told_and_refuses_no_call(scene: Scene, pattern: str) -> None:
+    scene.place(ICYPEAS_API_KEY=pattern.format(SECRET))
 
     scene.ask()
 

