@@ -112,6 +112,7 @@ class Scene:
     vault_url: str = ""
     broker_url: str = ""
     database: str = ""  # made for this run, on the server that TEST_DATABASE_URL names
+    admin_url: str = ""
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -174,16 +175,12 @@ class Scene:
             return
         self.database = f"canary_{uuid.uuid4().hex[:12]}"
         parts = urlsplit(server)
+        self.admin_url = urlunsplit(parts._replace(scheme="postgresql", path="/postgres"))
         with psycopg.connect(self.admin_url, autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {self.database}")  # type: ignore[call-overload]
         self.environment["DATABASE_URL"] = urlunsplit(
             parts._replace(scheme="postgresql", path=f"/{self.database}")
         )
-
-    @property
-    def admin_url(self) -> str:
-        parts = urlsplit(os.environ["TEST_DATABASE_URL"])
-        return urlunsplit(parts._replace(scheme="postgresql", path="/postgres"))
 
     # --- placing -----------------------------------------------------------------------------------------------------------
 

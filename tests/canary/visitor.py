@@ -13,8 +13,8 @@ from urllib.parse import parse_qsl, urljoin, urlsplit
 
 import httpx
 
-ALIKE = 4  # pages of one kind (their numbers and names aside) that are opened
-MOST = 160  # pages that one person opens
+ALIKE = 2  # pages of one kind (their numbers and names aside) that are opened
+MOST = 90  # pages that one person opens
 
 
 class _Page(HTMLParser):

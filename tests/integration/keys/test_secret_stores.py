@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,9 @@ class Vault:
     """A server that speaks Vault's API, with the token of a worker and the ways of whoever runs it."""
 
     url: str
-    token: str
+    token: str = field(repr=False)
     root: str  # the operator's token
-    seal_key: str = ""
+    seal_key: str = field(default="", repr=False)
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         answer = httpx.request(
@@ -211,7 +211,9 @@ def test_vault_value_with_a_dollar_is_a_value(vault: Vault) -> None:
     assert resolve("vault:secret/icypeas/crm#odd").secret.reveal() == "$HOME"
 
 
-def test_vault_token_comes_from_a_file(vault: Vault, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_vault_token_comes_from_a_file(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch, secrets_dir: Path
+) -> None:
     (secrets_dir / "token").write_text(vault.token + "\n")
     (secrets_dir / "token").chmod(0o400)
     monkeypatch.delenv("VAULT_TOKEN")
