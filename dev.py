@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One door for people and machines: set up, demo, test, check, screenshots, chaos.
+"""One door for people and machines: set up, demo, test, check, screenshots, chaos, canary.
 
     python3 dev.py setup            make .venv with the locked dependencies
     python3 dev.py demo             everything on this machine        PORT=8000 SANDBOX_PORT=8100 RESET=1 DATA_DIR=var
@@ -7,6 +7,7 @@
     python3 dev.py check            lint, types, migrations, lock
     python3 dev.py screenshots      every page as a picture
     python3 dev.py chaos [ARGS]     the crash test; ARGS as `manage.py chaos --help` says
+    python3 dev.py canary [ARGS]    planted secrets, searched for everywhere; TEST_DATABASE_URL TEST_REDIS_URL
 
 `make demo` and the like call this script. Standard library only: it runs before anything is installed. An old
 Python must still be able to read the file to be told so; keep its grammar to that of 3.6.
@@ -26,6 +27,7 @@ import hashlib  # noqa: E402
 import importlib.util  # noqa: E402
 import os  # noqa: E402
 import re  # noqa: E402
+import secrets  # noqa: E402
 import shlex  # noqa: E402
 import shutil  # noqa: E402
 import subprocess  # noqa: E402
@@ -308,8 +310,10 @@ class Ran:
 
 
 def _pytest(arguments: Sequence[str], environment: "dict[str, str]") -> "tuple[int, Ran]":
+    """Run pytest with everything logged, and search what it leaves behind for the secrets of this run."""
     with tempfile.TemporaryDirectory(prefix="enrichment-desk-tests-") as folder:
-        report = Path(folder) / "report.xml"
+        report, planted = Path(folder) / "report.xml", secrets.token_hex(8)
+        logs = ["-o", "log_level=DEBUG", "-o", "junit_logging=all", f"--basetemp={Path(folder) / 'left'}"]
         command = [
             str(PYTHON),
             "-m",
@@ -317,10 +321,42 @@ def _pytest(arguments: Sequence[str], environment: "dict[str, str]") -> "tuple[i
             f"--junitxml={report}",
             "-o",
             "junit_family=xunit1",
+            *logs,
             *arguments,
         ]
-        status = subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL).returncode
-        return status, Ran(report)
+        status = subprocess.run(
+            command, cwd=ROOT, env={**environment, "TEST_CANARY": planted}, stdin=subprocess.DEVNULL
+        ).returncode
+        found, size = files_with(planted, [Path(folder), ROOT / ".pytest_cache"])
+        for path in found:
+            say(
+                f"A secret of the tests is in {path.relative_to(folder) if path.is_relative_to(folder) else path}"
+            )
+        if not found:
+            say(
+                f"Secrets of this run: in none of {size:,} files that it left behind, with all that was logged"
+            )
+        return status or bool(found), Ran(report)
+
+
+# Where the tests put secrets on purpose: the sandbox's table of accounts, and what only workers read.
+SECRET_FILES, SECRET_FOLDERS = {"accounts.json", ".env.worker"}, {"worker", "secrets"}
+
+
+def files_with(text: str, folders: "Sequence[Path]") -> "tuple[list[Path], int]":
+    """Files below the folders that hold the text, where it does not belong; and how many were searched."""
+    found, count = [], 0
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            is_private = path.name in SECRET_FILES or bool(
+                SECRET_FOLDERS & set(path.relative_to(folder).parts)
+            )
+            if is_private or path.is_symlink() or not path.is_file():
+                continue
+            count += 1
+            if text.encode() in path.read_bytes():
+                found.append(path)
+    return found, count
 
 
 POSTGRES_PROBE = """
@@ -453,6 +489,10 @@ def chaos(arguments: Sequence[str]) -> int:
     ).returncode
 
 
+def canary(arguments: Sequence[str]) -> int:
+    return subprocess.run([str(PYTHON), "-m", "tests.canary", *arguments], cwd=ROOT).returncode
+
+
 def main(arguments: Sequence[str]) -> int:
     if os.name == "nt":
         stop(
@@ -466,6 +506,7 @@ def main(arguments: Sequence[str]) -> int:
         "check": check,
         "screenshots": lambda: screenshots(rest),
         "chaos": lambda: chaos(rest),
+        "canary": lambda: canary(rest),
     }
     if name in {"", "-h", "--help", "help"}:
         say(__doc__.strip())

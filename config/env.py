@@ -19,10 +19,11 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 ENV_FILE = BASE_DIR / ".env"
 WORKER_ENV_FILE = BASE_DIR / ".env.worker"
 
-# What holds a provider secret or opens a store of them: the default key, one per key record, the signing secret, the
-# vault's token (each also as `…_FILE`), and credentials of AWS.
+# What holds a provider secret or opens a store of them: every variable that an `env:` reference may name (the default key,
+# one per key record, the signing secret), the vault's token (each also as `…_FILE`), and credentials of AWS.
 PROVIDER_SECRET_NAME = re.compile(
-    r"^(ICYPEAS_(API_|KEY_).*|VAULT_TOKEN(_FILE)?|AWS_(SECRET_ACCESS_KEY|SESSION_TOKEN|WEB_IDENTITY_TOKEN_FILE))$"
+    r"^(ICYPEAS_(?!(BASE_URL|RATE_FACTOR)$).+|VAULT_TOKEN(_FILE)?|"
+    r"AWS_(SECRET_ACCESS_KEY|SESSION_TOKEN|WEB_IDENTITY_TOKEN_FILE))$"
 )
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from django.conf import settings
 
 from keys import presence
-from keys.choices import Outcome
+from keys.choices import Outcome, Realm
 from keys.models import Call, KeyRecord
 from keys.scopes import SCOPES
+from keys.secrets import is_odd
 from people.models import AuditEntry
 from people.rights import Right
 from people.selectors import who_can
@@ -22,10 +25,14 @@ CONFIGURATION = "Our configuration"
 POLICY = "Our own rules"
 VENDOR = "Icypeas"
 NETWORK = "The network"
-# Words with which a provider says that a way in is closed for good, or that a rule of the organisation forbids it.
-_CLOSED = re.compile(
-    r"retire|deprecat|no longer|sunset|discontinu|policy|organi[sz]ation|forbidden by", re.IGNORECASE
-)
+# Words with which a provider says that keys are no way in any more, or that a rule of the organisation forbids them. Both
+# parts must be there: an answer that only speaks of an organisation or a policy is about something else.
+_KEYS = r"(api[ _-]?)?keys?\b|api access|authenticat\w+|this method"
+_END = r"retir\w+|deprecat\w+|no longer|sunset|discontinu\w+|end of life|ended on|removed|replaced by"
+_NO = r"forbid\w*|not allow\w*|disallow\w*|prohibit\w*|block\w*|restrict\w*|disabl\w+|deni\w+"
+_RULE = r"polic(y|ies)|organi[sz]ation\w*|administrator\w*|admin\b|compliance"
+_RETIRED = re.compile(rf"({_KEYS}).{{0,80}}({_END})|({_END}).{{0,80}}({_KEYS})", re.IGNORECASE | re.DOTALL)
+_FORBIDDEN = re.compile(rf"(?=.*({_NO}))(?=.*({_RULE}))(?=.*({_KEYS}))", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -56,17 +63,41 @@ class Facts:
     placed: (
         presence.Sight | None
     )  # the newest change of the secret between the last good call and the first bad one
-    admins: str = field(default="")
+    admins: str
+    good_since: Call | None = None  # the key was let in again after this call
+    was_good: Call | None = None  # the same secret was let in before another one was
+    strangers: Sequence[KeyRecord] = ()  # records of other accounts that hold the secret of this call
+    is_api_secret: bool = False
+    lost: AuditEntry | None = None  # the change that took this call's scope away
+    moved: AuditEntry | None = None  # the change of the reference around that one
+
+    @property
+    def is_another_secret(self) -> bool:
+        """Whether the call went out with another secret than the last good one: the calls themselves say so."""
+        good = self.last_good
+        return bool(good and good.fingerprint and self.call.fingerprint) and (
+            good is not None and good.fingerprint != self.call.fingerprint
+        )
+
+    @property
+    def is_same_secret(self) -> bool:
+        """Whether the very secret of this call was let in before."""
+        good = self.last_good
+        return good is not None and bool(self.call.fingerprint) and good.fingerprint == self.call.fingerprint
+
+    @property
+    def after(self) -> str:
+        """The release with which the secret changed, as the end of a text."""
+        return (
+            f" It began right after release {self.placed.release}."
+            if self.placed and self.placed.release
+            else ""
+        )
 
 
 def _injection(facts: Facts) -> Cause | None:
     """What is wrong with how the secret got to the workers, or None. Always looked at first."""
-    standing, reference = facts.standing, facts.key.secret_ref
-    after = (
-        f" It began right after release {facts.placed.release}."
-        if facts.placed and facts.placed.release
-        else ""
-    )
+    standing, reference, after = facts.standing, facts.key.secret_ref, facts.after
     if standing.missing:
         names = _names([sight.worker for sight in standing.missing])
         return Cause(
@@ -96,7 +127,25 @@ def _injection(facts: Facts) -> Cause | None:
             facts.admins,
             "Rotating the key before all workers hold the same one.",
         )
-    if odd := [warning for warning in standing.warnings if "may be" in warning]:
+    if (of_another := _another_s_secret(facts)) is not None:
+        return of_another
+    odd = [warning for warning in standing.warnings if is_odd(warning)]
+    if standing.shorter_by and not facts.is_same_secret and facts.was_good is None:
+        return Cause(
+            "The secret was cut off",
+            CONFIGURATION,
+            f"What stands at {reference} is {_characters(standing.shorter_by)} shorter than the secret that stood there before. {' '.join(odd)}{after}".replace(
+                "  ", " "
+            ),
+            [
+                f"Place the whole key at {reference}: copy it anew from Icypeas, to its last character.",
+                "Restart the workers, and wait until presence shows another fingerprint.",
+                "Test the key.",
+            ],
+            facts.admins,
+            "Rotating the key: a good one was placed badly.",
+        )
+    if odd:
         return Cause(
             "The secret does not look like a key",
             CONFIGURATION,
@@ -111,96 +160,251 @@ def _injection(facts: Facts) -> Cause | None:
     return None
 
 
+def _another_s_secret(facts: Facts) -> Cause | None:
+    """The secret is known here, from another place: a wrong variable, field or file."""
+    reference = facts.key.secret_ref
+    if facts.is_api_secret:
+        return Cause(
+            "The API secret stands where the key belongs",
+            CONFIGURATION,
+            f"The secret at {reference} has the fingerprint of the one at {facts.key.account.api_secret_ref}. An account has two: the key "
+            f"opens it, the API secret only signs.{facts.after}",
+            [
+                f"Place the key, not the API secret, at {reference}, and restart the workers.",
+                "Test the key.",
+            ],
+            facts.admins,
+            "Rotating the key: it was never sent.",
+        )
+    if facts.strangers:
+        other = facts.strangers[0]
+        return Cause(
+            "The secret of another key stands here",
+            CONFIGURATION,
+            f"The secret at {reference} has the fingerprint of {other.name}, which belongs to the account {other.account.name} and not to "
+            f"{facts.key.account.name}. It was taken from the wrong variable or field.{facts.after}",
+            [
+                f"Place the secret of {facts.key.account.name} at {reference}, or correct the reference of this record.",
+                "Restart the workers, and compare the fingerprint.",
+                "Test the key.",
+            ],
+            facts.admins,
+            f"Rotating either key: both are good, and {other.name} would stop.",
+        )
+    return None
+
+
+def _malformed(facts: Facts) -> Cause | None:
+    """A secret that no header carries: our client refuses it, so nothing was sent. Everything else is cleaned (Bearer too)."""
+    if facts.call.status is not None:
+        return None
+    return Cause(
+        "The secret cannot be sent as it is",
+        CONFIGURATION,
+        f"Nothing was sent: {facts.call.message} Spaces, quotes, a line end and the word Bearer around a key are taken off by "
+        f"themselves; what stands at {facts.key.secret_ref} holds something inside.{facts.after}",
+        [
+            f"Place the key alone at {facts.key.secret_ref}, copied anew from Icypeas, and restart the workers.",
+            "Test the key: its shape is the second line of the test.",
+        ],
+        facts.admins,
+        "Rotating the key: it never left.",
+    )
+
+
 def _refused_key(facts: Facts) -> Cause:
-    call, key = facts.call, facts.key
-    injected = _injection(facts)
-    if injected is not None:
-        return injected
-    if "user id" in call.message.lower() or "usernotfound" in call.message.lower().replace("_", ""):
+    """Refused with 401: by what the records show, from the likeliest to what is left."""
+    suspects: tuple[Callable[[Facts], Cause | None], ...] = (
+        _malformed,
+        # What differs between workers is no cause when the very secret of this call was let in before.
+        _injection if not facts.is_same_secret else _another_s_secret,
+        _user_id,
+        _closed,
+        _another_environment,
+        _older_secret,
+        _placed,
+        _moved,
+        _passed,
+    )
+    found = (suspect(facts) for suspect in suspects)
+    return next((cause for cause in found if cause is not None), _switched_off(facts))
+
+
+def _user_id(facts: Facts) -> Cause | None:
+    said = facts.call.message.lower().replace("_", "")
+    if "user id" not in said and "usernotfound" not in said:
+        return None
+    account = facts.key.account
+    return Cause(
+        "Icypeas wants the account's user id, or does not know the key",
+        CONFIGURATION,
+        f"The answer names the user. {'No user id is entered for' if not account.user_id else 'Another user id may be entered for'} the account {account.name}.",
+        [
+            "Look up the user id on the API page of Icypeas.",
+            f'Enter it: manage.py account set "{account.name}" --user-id …',
+            "Test the key.",
+        ],
+        facts.admins,
+        "Rotating the key: the answer is about the user.",
+    )
+
+
+def _closed(facts: Facts) -> Cause | None:
+    """The way in is closed: by its end at the provider, or by a rule. Names the notice and its day, and offers no retry."""
+    message = facts.call.message
+    day, owner = (
+        f"{facts.first_bad.at:%d %b %Y}",
+        f"Whoever owns the account {facts.key.account.name} at Icypeas",
+    )
+    if _FORBIDDEN.search(message):
         return Cause(
-            "Icypeas wants the account's user id, or does not know the key",
-            CONFIGURATION,
-            f"The answer names the user. {'No user id is entered for' if not key.account.user_id else 'Another user id may be entered for'} the account {key.account.name}.",
+            "A policy forbids keys",
+            VENDOR,
+            f"The notice, first seen on {day}, reads: “{message}”. A rule of the organisation keeps keys out; nothing is wrong with this one.",
             [
-                "Look up the user id on the API page of Icypeas.",
-                f'Enter it: manage.py account set "{key.account.name}" --user-id …',
-                "Test the key.",
+                "Ask whoever sets the rules of the organisation at Icypeas whether this workload may be excepted.",
+                "Pause the workloads of this key until then.",
             ],
-            facts.admins,
-            "Rotating the key: the answer is about the user.",
+            owner,
+            "Trying again, rotating the key, or making another: the rule holds for all of them.",
+            is_retryable=False,
         )
-    if facts.placed is not None:
-        release = f" with release {facts.placed.release}" if facts.placed.release else ""
+    if _RETIRED.search(message):
         return Cause(
-            "Another secret was placed, and Icypeas does not take it",
-            CONFIGURATION,
-            f"Since {facts.placed.changed_at:%d %b %H:%M} UTC another secret stands at {key.secret_ref}{release}; with the one before, calls went well. "
-            "It may be cut off, of another account, or from the wrong variable.",
+            "Icypeas retires keys as a way in",
+            VENDOR,
+            f"The notice, first seen on {day}, reads: “{message}”. A provider may end a way in; every key ends with it.",
             [
-                "Compare its length and its fingerprint with the secret that is right.",
-                f"Place the right one at {key.secret_ref} and restart the workers.",
-                "Test the key.",
+                "Read the notice at Icypeas, and ask its support which way in is open.",
+                "Pause the workloads of this key until this app speaks it.",
             ],
-            facts.admins,
-            "Rotating the key: the value that was placed is wrong, not the key.",
+            owner,
+            "Trying again, rotating the key, or making another: the way in is closed for all of them.",
+            is_retryable=False,
         )
-    changed = next((entry for entry in facts.changes if "secret reference" in entry.detail), None)
-    if changed is not None:
-        return Cause(
-            "The record points to another place since a change",
-            CONFIGURATION,
-            f"{changed.actor or changed.via} changed the reference on {changed.at:%d %b %H:%M} UTC; with the one before, calls went well.",
-            [
-                "Look at the history of the key.",
-                "Correct the reference, or place the secret there.",
-                "Test the key.",
-            ],
-            facts.admins,
-            "Rotating the key.",
-        )
-    if facts.others_good is not None:
-        return Cause(
-            "This secret is not the account's any more",
-            CONFIGURATION,
-            f"{facts.others_good.key} is let in to the same account with {'the same secret, so it may have passed' if facts.others_good.fingerprint == call.fingerprint else 'another secret'}. "
-            "An account has one key: regenerating it at Icypeas ends every older one at once.",
-            [
-                f"Place the account's present key at {key.secret_ref} and restart the workers.",
-                "Test the key.",
-            ],
-            facts.admins,
-            "Another regeneration: it would end the key that works.",
-        )
+    return None
+
+
+def _another_environment(facts: Facts) -> Cause | None:
+    """A secret of the real Icypeas that went to a stand-in, which knows its own keys alone."""
+    if settings.ICYPEAS_IS_REAL or facts.key.account.realm == Realm.SANDBOX:
+        return None
+    return Cause(
+        "A key of the real Icypeas was used against a sandbox",
+        CONFIGURATION,
+        f"{facts.key.name} is a {facts.key.environment} key, and ICYPEAS_BASE_URL is {settings.ICYPEAS_BASE_URL}, which is not Icypeas.",
+        [
+            "Set ICYPEAS_BASE_URL of the workers to Icypeas, or use a key of the environment sandbox here.",
+            "Restart the workers, then test the key.",
+        ],
+        "Whoever runs the workers' hosts",
+        "Rotating the key: Icypeas never saw it.",
+    )
+
+
+def _older_secret(facts: Facts) -> Cause | None:
+    """A roll-back brought a secret back that had been replaced."""
+    if not (facts.was_good and facts.is_another_secret and facts.last_good):
+        return None
+    return Cause(
+        "The secret from before is back",
+        CONFIGURATION,
+        f"The call used the secret that was last let in on {facts.was_good.at:%d %b %H:%M} UTC; since then another one was placed and let in, "
+        f"until {facts.last_good.at:%d %b %H:%M} UTC. A deployment or a restore may have brought the older one back.{facts.after}",
+        [
+            f"Place the newer secret, with the fingerprint {facts.last_good.fingerprint}, at {facts.key.secret_ref} again.",
+            "Restart the workers, and look at the fingerprint.",
+            "Test the key.",
+        ],
+        facts.admins,
+        "Rotating the key: the newer one is good.",
+    )
+
+
+def _placed(facts: Facts) -> Cause | None:
+    if facts.is_same_secret or not (facts.placed or facts.is_another_secret):
+        return None
+    placed = facts.placed
+    since = (
+        f"Since {placed.changed_at:%d %b %H:%M} UTC another secret stands at {facts.key.secret_ref}"
+        f"{f' with release {placed.release}' if placed.release else ''}"
+        if placed
+        else f"The call used another secret ({facts.call.fingerprint}) than the last good one"
+    )
+    if facts.is_another_secret and facts.moved is not None:
+        return None  # the record was pointed elsewhere: that is told by its own
+    return Cause(
+        "Another secret was placed, and Icypeas does not take it",
+        CONFIGURATION,
+        f"{since}; with the one before, calls went well. It may be cut off, of another account, or from the wrong variable.",
+        [
+            "Compare its length and its fingerprint with the secret that is right.",
+            f"Place the right one at {facts.key.secret_ref} and restart the workers.",
+            "Test the key.",
+        ],
+        facts.admins,
+        "Rotating the key: the value that was placed is wrong, not the key.",
+    )
+
+
+def _moved(facts: Facts) -> Cause | None:
+    changed = facts.moved
+    if changed is None:
+        return None
+    return Cause(
+        "The record points to another place since a change",
+        CONFIGURATION,
+        f"{changed.actor or changed.via} changed the reference on {changed.at:%d %b %H:%M} UTC; with the one before, calls went well.",
+        [
+            "Look at the history of the key.",
+            "Correct the reference, or place the secret there.",
+            "Test the key.",
+        ],
+        facts.admins,
+        "Rotating the key.",
+    )
+
+
+def _passed(facts: Facts) -> Cause | None:
+    """Another key of the account is let in: access is on, so it is this secret."""
+    others = facts.others_good
+    if others is None:
+        return None
+    return Cause(
+        "This secret is not the account's any more",
+        CONFIGURATION,
+        f"{others.key} is let in to the same account with {'the same secret, so it may have passed' if others.fingerprint == facts.call.fingerprint else 'another secret'}. "
+        "An account has one key: regenerating it at Icypeas ends every older one at once.",
+        [
+            f"Place the account's present key at {facts.key.secret_ref} and restart the workers.",
+            "Test the key.",
+        ],
+        facts.admins,
+        "Another regeneration: it would end the key that works.",
+    )
+
+
+def _switched_off(facts: Facts) -> Cause:
+    account = facts.key.account
+    same = (
+        " The same secret was let in before, so nothing changed on our side." if facts.is_same_secret else ""
+    )
     return Cause(
         "Icypeas lets no key of this account in",
         VENDOR,
-        "No key of the account was let in since. API access may be switched off in the account, or its key was regenerated there and placed nowhere here.",
+        f"No key of the account was let in since.{same} API access may be switched off in the account, or its key was regenerated there and placed nowhere here.",
         [
             "Log in at Icypeas and look whether API access is switched on.",
             "Compare the key there with ours by placing it anew, without spaces, quotes or the word Bearer.",
             "Test the key.",
         ],
-        f"Whoever owns the account {key.account.name} at Icypeas; {facts.admins} can place the secret",
+        f"Whoever owns the account {account.name} at Icypeas; {facts.admins} can place the secret",
         "Rotating the key while API access is off: the new one would be refused, too.",
     )
 
 
 def _forbidden(facts: Facts) -> Cause:
-    call = facts.call
-    if _CLOSED.search(call.message):
-        return Cause(
-            "Icypeas closed this way in",
-            VENDOR,
-            f"The notice of {call.at:%d %b %Y} reads: “{call.message}”. A provider may retire keys, and a rule of the organisation may forbid them.",
-            [
-                "Read the notice at Icypeas and ask its support which way in is open.",
-                "Pause the workloads of this key until then.",
-            ],
-            f"Whoever owns the account {facts.key.account.name} at Icypeas",
-            "Trying again, rotating the key, or making another: the way in is closed for all of them.",
-            is_retryable=False,
-        )
-    return Cause(
+    return _closed(facts) or Cause(
         "Icypeas knows the key and forbids the call",
         VENDOR,
         "The plan may not hold this operation, or the account is restricted.",
@@ -292,7 +496,8 @@ def _vendor_trouble(facts: Facts) -> Cause:
 
 
 def _rejected(facts: Facts) -> Cause:
-    return Cause(
+    closed = _closed(facts) if facts.call.status and facts.call.status >= 300 else None
+    return closed or Cause(
         "Icypeas did not take the input",
         CONFIGURATION,
         "The request was understood and refused; nothing was created and nothing is charged.",
@@ -306,13 +511,18 @@ def _rejected(facts: Facts) -> Cause:
 
 
 def _scope(facts: Facts) -> Cause:
-    scope = facts.call.scope
-    lost = next((entry for entry in facts.changes if _removed(entry, scope)), None)
+    scope, lost = facts.call.scope, facts.lost
     text = f"The key may not {SCOPES.get(scope, scope)}: the scope {scope} is not granted."
+    title = f"The scope {scope} is missing"
     if lost is not None:
-        text += f" {lost.actor or lost.via} took it away on {lost.at:%d %b %H:%M} UTC{f': {lost.reason}' if lost.reason else ''}."
+        reason = f": {lost.reason}" if lost.reason else ""
+        text += f" {lost.actor or lost.via} took it away on {lost.at:%d %b %H:%M} UTC{reason}."
+        title = f"The scope {scope} was lost"
+        if facts.moved is not None:
+            title += " in a rotation"
+            text += " The secret's reference changed with it, so it may have been left out by mistake."
     return Cause(
-        f"The scope {scope} {'was lost' if lost else 'is missing'}",
+        title,
         POLICY,
         text,
         [
@@ -324,7 +534,8 @@ def _scope(facts: Facts) -> Cause:
     )
 
 
-def _removed(entry: AuditEntry, scope: str) -> bool:
+def removed(entry: AuditEntry, scope: str) -> bool:
+    """Whether this change of a key took the scope away."""
     change = entry.detail.get("scopes")
     if not isinstance(change, list) or len(change) != 2:
         return False
@@ -399,6 +610,10 @@ CAUSES: dict[Outcome, Callable[[Facts], Cause]] = {
     Outcome.POLICY_STATE: _state,
     Outcome.SECRET_MISSING: _missing_secret,
 }
+
+
+def _characters(count: int) -> str:
+    return "1 character" if count == 1 else f"{count} characters"
 
 
 def _names(workers: Sequence[str]) -> str:

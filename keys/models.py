@@ -308,10 +308,11 @@ class Breaker(models.Model):
 
 
 class Worker(models.Model):
-    """A worker group that was seen at work."""
+    """A worker group that was seen at work. `environments` are those that it serves; empty until it has reported."""
 
     name = models.CharField(max_length=120, unique=True)
     release = models.CharField(max_length=60, blank=True)
+    environments = models.JSONField(default=list)
     started_at = models.DateTimeField(auto_now_add=True)
     seen_at = models.DateTimeField(db_index=True)
 
@@ -324,11 +325,15 @@ class Worker(models.Model):
 
 class Presence(models.Model):
     """What one worker found at one reference when it last looked: a fingerprint, or the problem. `changed_at` is when that
-    last became another."""
+    last became another, `previous_fingerprint` what stood there before, and `shorter_by` by how many characters it then got
+    shorter. `length` is the number of characters, and shown nowhere (decision 0028)."""
 
     worker = models.CharField(max_length=120)
     reference = models.CharField(max_length=200)
     fingerprint = models.CharField(max_length=12, blank=True, db_index=True)
+    previous_fingerprint = models.CharField(max_length=12, blank=True)
+    length = models.PositiveIntegerField(default=0)
+    shorter_by = models.PositiveIntegerField(default=0)
     problem = models.CharField(max_length=300, blank=True)
     warnings = models.JSONField(default=list)
     release = models.CharField(max_length=60, blank=True)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from keys.choices import KeyState
 from keys.clock import db_now
@@ -25,32 +25,25 @@ KEPT = timedelta(days=2)
 
 
 def report() -> int:
-    """What this worker finds at every reference of the inventory; how many references. Runs in a worker only."""
+    """What this worker finds at every reference that concerns it; how many references. Runs in a worker only."""
     now = db_now()
-    references = _references()
+    Worker.objects.filter(name=settings.WORKER_NAME).update(environments=list(settings.ENVIRONMENTS))
+    references = _references(settings.ENVIRONMENTS)
     known = {row.reference: row for row in Presence.objects.filter(worker=settings.WORKER_NAME)}
     for reference in references:
-        fingerprint, problem, warnings = _look(reference)
-        before = known.pop(reference, None)
-        is_new = before is None or (before.fingerprint, before.problem) != (fingerprint, problem)
+        seen = _look(reference)
+        before = known.pop(reference, None) or _seen_by_others(reference, seen.fingerprint)
         Presence.objects.update_or_create(
             worker=settings.WORKER_NAME,
             reference=reference,
             defaults={
-                "fingerprint": fingerprint,
-                "problem": problem,
-                "warnings": warnings,
+                "fingerprint": seen.fingerprint,
+                "length": seen.length or (before.length if before else 0),
+                "problem": seen.problem,
+                "warnings": seen.warnings,
                 "release": settings.RELEASE,
                 "seen_at": now,
-                **({"changed_at": now} if is_new else {}),
-            },
-            create_defaults={
-                "fingerprint": fingerprint,
-                "problem": problem,
-                "warnings": warnings,
-                "release": settings.RELEASE,
-                "seen_at": now,
-                "changed_at": now,
+                **_change(before, seen, now),
             },
         )
     Presence.objects.filter(id__in=[row.id for row in known.values()]).delete()
@@ -58,24 +51,62 @@ def report() -> int:
     return len(references)
 
 
-def _references() -> list[str]:
-    """Every reference that some record or account names."""
-    records = KeyRecord.objects.exclude(state=KeyState.REVOKED).values_list(
-        "secret_ref", "previous_secret_ref"
-    )
-    accounts = Account.objects.values_list("api_secret_ref", flat=True)
+def _seen_by_others(reference: str, fingerprint: str) -> Presence | None:
+    """What stood there before a worker that is new: a restarted one mostly has another name. What a living worker sees as
+    well is no change; else the last that anybody saw counts."""
+    rows = Presence.objects.filter(reference=reference).exclude(worker=settings.WORKER_NAME)
+    same = rows.filter(worker__in=living_workers().values("name"), fingerprint=fingerprint)
+    return (same.order_by("changed_at").first() if fingerprint else None) or rows.order_by(
+        "-seen_at", "-id"
+    ).first()
+
+
+def _change(before: Presence | None, seen: _Look, now: datetime) -> dict[str, Any]:
+    """When what is seen became what it is, and what it was before."""
+    if before is not None and before.fingerprint == seen.fingerprint:
+        is_new = before.problem != seen.problem
+        return {
+            "changed_at": now if is_new else before.changed_at,
+            "previous_fingerprint": before.previous_fingerprint,
+            "shorter_by": before.shorter_by,
+        }
+    if before is None:
+        return {"changed_at": now}
+    last = before.fingerprint or before.previous_fingerprint  # through a time without any
+    is_another = bool(seen.fingerprint) and bool(last) and seen.fingerprint != last
+    return {
+        "changed_at": now,
+        "previous_fingerprint": last,
+        "shorter_by": max(before.length - seen.length, 0) if is_another else 0,
+    }
+
+
+def _references(environments: Sequence[str]) -> list[str]:
+    """Every reference that a record of these environments names, or the account of one. Others are not even looked at."""
+    records = KeyRecord.objects.exclude(state=KeyState.REVOKED).filter(environment__in=environments)
+    pairs = records.values_list("secret_ref", "previous_secret_ref")
+    accounts = Account.objects.filter(keys__in=records).values_list("api_secret_ref", flat=True)
     return sorted(
-        {reference for pair in records for reference in pair if reference} | {r for r in accounts if r}
+        {reference for pair in pairs for reference in pair if reference} | {r for r in accounts if r}
     )
 
 
-def _look(reference: str) -> tuple[str, str, list[str]]:
-    """Fingerprint, problem, and what was taken off the secret; of the first two one is empty."""
+@dataclass(frozen=True)
+class _Look:
+    """What one look at a reference found; of fingerprint and problem one is empty."""
+
+    fingerprint: str = ""
+    problem: str = ""
+    warnings: Sequence[str] = ()
+    length: int = 0
+
+
+def _look(reference: str) -> _Look:
     try:
         resolved = resolve(reference)
     except SecretError as error:
-        return "", str(error)[:300], []
-    return resolved.fingerprint, "", list(resolved.warnings)
+        return _Look(problem=str(error)[:300])
+    return _Look(resolved.fingerprint, warnings=list(resolved.warnings), length=resolved.length)
 
 
 @dataclass(frozen=True)
@@ -88,14 +119,19 @@ class Sight:
     problem: str
     warnings: Sequence[str]
     changed_at: datetime
+    previous_fingerprint: str = ""
+    shorter_by: int = 0
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What the living workers find at a reference. `workers` is how many live, also those that have not reported yet."""
+    """What the living workers find at a reference. `workers` is how many of them serve an environment of it, also those that
+    have not reported yet; `others` is how many live and serve none."""
 
     workers: int
     sights: Sequence[Sight]
+    others: int = 0
+    environments: Sequence[str] = ()
 
     @property
     def seen(self) -> list[Sight]:
@@ -110,31 +146,52 @@ class Standing:
         return sorted({sight.fingerprint for sight in self.seen})
 
     @property
+    def unheard(self) -> int:
+        """How many workers have not said yet what they find."""
+        return max(self.workers - len(self.sights), 0)
+
+    @property
+    def shorter_by(self) -> int:
+        """By how many characters the secret got shorter when it last changed, the most that a worker says."""
+        return max((sight.shorter_by for sight in self.seen), default=0)
+
+    @property
     def warnings(self) -> list[str]:
-        """What was taken off the secret, each sentence once."""
-        return list(dict.fromkeys(warning for sight in self.sights for warning in sight.warnings))
+        """What was taken off the secret or looks odd about it, each sentence once."""
+        said = list(dict.fromkeys(warning for sight in self.sights for warning in sight.warnings))
+        if self.shorter_by:
+            characters = "1 character" if self.shorter_by == 1 else f"{self.shorter_by} characters"
+            said.append(f"It is {characters} shorter than the secret that stood here before.")
+        return said
 
     @property
     def tone(self) -> str:
         if not self.workers or not self.sights:
             return "quiet"
-        return "bad" if self.missing or len(self.fingerprints) > 1 else "ok"
+        if self.missing or len(self.fingerprints) > 1:
+            return "bad"
+        return "warn" if self.unheard else "ok"
 
     @property
     def text(self) -> str:
         """`seen by 4 of 4 workers, same fingerprint`, or what differs."""
         if not self.workers:
+            if self.others:
+                return f"no running worker serves {' or '.join(self.environments)}"
             return "no worker is running"
         if not self.sights:
             return "not reported yet"
         said = f"seen by {len(self.seen)} of {self.workers} worker{'' if self.workers == 1 else 's'}"
         if len(self.fingerprints) > 1:
-            return f"{said}, {len(self.fingerprints)} different fingerprints"
-        return f"{said}, same fingerprint" if len(self.seen) > 1 else said
+            said = f"{said}, {len(self.fingerprints)} different fingerprints"
+        elif len(self.seen) > 1:
+            said = f"{said}, same fingerprint"
+        return f"{said}; {self.unheard} not heard yet" if self.unheard else said
 
     @property
     def is_uniform(self) -> bool:
-        return not self.missing and len(self.fingerprints) == 1
+        """Whether every worker has said that it finds the same secret."""
+        return not self.missing and not self.unheard and len(self.fingerprints) == 1
 
 
 def living_workers() -> QuerySet[Worker]:
@@ -142,14 +199,31 @@ def living_workers() -> QuerySet[Worker]:
 
 
 def standing(reference: str) -> Standing:
-    """What the living workers find at a reference."""
-    names = list(living_workers().values_list("name", flat=True))
+    """What the living workers find at a reference; those that serve no environment of its records do not count."""
+    named = KeyRecord.objects.exclude(state=KeyState.REVOKED).filter(
+        Q(secret_ref=reference) | Q(previous_secret_ref=reference) | Q(account__api_secret_ref=reference)
+    )
+    environments = sorted(set(named.values_list("environment", flat=True)))
+    living = list(living_workers().values_list("name", "environments"))
+    # One that has not said what it serves may serve all.
+    names = [
+        name for name, served in living if not (served and environments) or set(served) & set(environments)
+    ]
     rows = Presence.objects.filter(reference=reference, worker__in=names).order_by("worker")
     sights = [
-        Sight(row.worker, row.release, row.fingerprint, row.problem, row.warnings, row.changed_at)
+        Sight(
+            row.worker,
+            row.release,
+            row.fingerprint,
+            row.problem,
+            row.warnings,
+            row.changed_at,
+            row.previous_fingerprint,
+            row.shorter_by,
+        )
         for row in rows
     ]
-    return Standing(len(names), sights)
+    return Standing(len(names), sights, len(living) - len(names), environments)
 
 
 def with_sight(keys: QuerySet[KeyRecord]) -> QuerySet[Any]:
@@ -186,3 +260,17 @@ def sharing(key: KeyRecord) -> list[KeyRecord]:
     references = Presence.objects.filter(fingerprint__in=mine).values("reference")
     others = KeyRecord.objects.filter(secret_ref__in=references).exclude(id=key.id)
     return list(others.exclude(state=KeyState.REVOKED).order_by("name"))
+
+
+def strangers(key: KeyRecord, fingerprints: Sequence[str]) -> list[KeyRecord]:
+    """Records of other accounts where workers find a secret with one of these fingerprints: none of theirs opens this one."""
+    found = Presence.objects.filter(fingerprint__in=[known for known in fingerprints if known])
+    others = KeyRecord.objects.filter(secret_ref__in=found.values("reference"))
+    return list(others.exclude(account=key.account_id).exclude(secret_ref=key.secret_ref).order_by("name"))
+
+
+def is_api_secret(key: KeyRecord, fingerprints: Sequence[str]) -> bool:
+    """Whether one of these fingerprints is that of the account's API secret, which signs and opens nothing."""
+    reference = key.account.api_secret_ref
+    known = [fingerprint for fingerprint in fingerprints if fingerprint]
+    return bool(reference) and Presence.objects.filter(reference=reference, fingerprint__in=known).exists()

@@ -96,6 +96,17 @@ class RoleGrant(models.Model):
         return f"{self.user} {self.role}"
 
 
+class AppendOnly(models.QuerySet[Any]):
+    """Rows that are added and read. What changes or removes them past the model refuses as well."""
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError("The audit log is append-only.")
+
+    update = bulk_update = delete = _refuse
+    aupdate = adelete = abulk_update = _raw_delete = _update = _refuse
+    update_or_create = aupdate_or_create = _refuse
+
+
 class AuditEntry(models.Model):
     """Who did what to which object, when and why. Append-only: `save` of an existing entry and `delete` refuse."""
 
@@ -109,7 +120,10 @@ class AuditEntry(models.Model):
     reason = models.CharField(max_length=500, blank=True)
     detail = models.JSONField(default=dict, blank=True)
 
+    objects = AppendOnly.as_manager()
+
     class Meta:
+        base_manager_name = "objects"
         ordering = ("-id",)
         indexes = (models.Index(fields=["object_type", "object_id"]),)
 
@@ -147,11 +161,22 @@ class AuditSeal(models.Model):
     entry = models.OneToOneField(AuditEntry, on_delete=models.PROTECT, related_name="seal")
     digest = models.CharField(max_length=64)
 
+    objects = AppendOnly.as_manager()
+
     class Meta:
+        base_manager_name = "objects"
         ordering = ("id",)
 
     def __str__(self) -> str:
         return f"seal of {self.entry_id}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise TypeError("Seals are append-only.")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        raise TypeError("Seals are append-only.")
 
 
 class Notice(models.Model):

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from people.models import AuditEntry, AuditSeal
 
+log = logging.getLogger(__name__)
+
 FIRST = "0" * 64
+SEALING = 0x5EA1  # the advisory lock of whoever seals
 AT_ONCE = 1_000
 GRACE = timedelta(minutes=2)  # an entry that is older and has no seal is a fault of the chain
 
@@ -43,17 +47,30 @@ def digest(entry: AuditEntry, before: str) -> str:
 
 
 def seal_new() -> int:
-    """Seal the entries that have none, oldest first; how many. Two that do it at once end as one."""
+    """Seal the entries that have none, oldest first; how many. Two that do it at once do it one after the other.
+
+    The new head goes to the log of the process, which lies outside the database: there a cut-off end shows.
+    """
     with transaction.atomic():
-        last = AuditSeal.objects.select_for_update().order_by("-id").first()
+        _wait_for_others()
+        last = AuditSeal.objects.order_by("-id").first()
         before = last.digest if last else FIRST
         seals = []
         for entry in AuditEntry.objects.filter(seal=None).order_by("id")[:AT_ONCE]:
             before = digest(entry, before)
             seals.append(AuditSeal(entry=entry, digest=before))
-        # An entry has one seal: whoever sealed it in the same moment was first, and this attempt adds nothing.
         AuditSeal.objects.bulk_create(seals)
+    if seals:
+        log.info("audit log: %d sealed, up to entry %d, head %s", len(seals), seals[-1].entry_id, before)
     return len(seals)
+
+
+def _wait_for_others() -> None:
+    """Until nobody else seals, and then until the end of the transaction. A lock of the last seal would not do: who waited
+    for it goes on from that one, though another came after it. SQLite's writers wait for each other anyway."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [SEALING])
 
 
 @dataclass(frozen=True)
@@ -92,8 +109,10 @@ def verify() -> Verdict:
 
 
 def holds(noted: str) -> bool:
-    """Whether the chain still holds what an earlier check noted as `COUNT:HEAD`."""
-    count, _, head = noted.partition(":")
+    """Whether the chain still holds what an earlier check noted as `COUNT:HEAD`, or a head that stands in a log."""
+    count, separator, head = noted.partition(":")
+    if not separator:
+        return noted == FIRST or AuditSeal.objects.filter(digest=noted).exists()
     if not count.isdecimal():
         return False
     if count == "0":

@@ -261,13 +261,15 @@ UNCERTAIN_ACCEPT_DAYS = env.int("UNCERTAIN_ACCEPT_DAYS", default=14)
 RESERVATION_KEPT_DAYS = env.int("RESERVATION_KEPT_DAYS", default=7)  # by a paused job for its waiting rows
 SAMPLE_ROWS = 10
 
-# --- logging: ids, never people or secrets ---------------------------------------------------------------------------
+# --- errors and logging: ids, never people or secrets ---------------------------------------------------------------------------
+DEFAULT_EXCEPTION_REPORTER_FILTER = "config.reporting.ShowsNoValues"
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "filters": {"secrets": {"()": "config.redaction.RedactSecrets"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain", "filters": ["secrets"]}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         # These print URLs, headers or payloads below WARNING.

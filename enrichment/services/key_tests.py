@@ -19,14 +19,16 @@ from enrichment.providers.base import (
     UnpaidError,
 )
 from enrichment.services import send_path
-from keys import findings, gate, ledger, limiter, secrets, services
+from keys import findings, gate, ledger, limiter, presence, secrets, services
 from keys.choices import USABLE_STATES, Outcome
 from keys.clock import db_now
 from keys.models import KeyRecord, KeyTest
 from keys.scopes import SCOPES
 from people import audit
 
-STEPS = ("Reference resolves", "Fingerprint", "Address", "Key accepted", "Balance", "Scopes")
+RESOLVES, SHAPE, ADDRESS = "Reference resolves", "Shape is plausible", "Address reachable"
+ACCEPTED, BALANCE, SCOPES_KEPT = "Key accepted", "Subscription and balance", "Scopes as declared"
+STEPS = (RESOLVES, SHAPE, ADDRESS, ACCEPTED, BALANCE, SCOPES_KEPT)
 PATIENCE = timedelta(seconds=90)  # a test that no worker made within this time is over
 
 
@@ -68,47 +70,54 @@ def ask(actor: audit.Actor, key: KeyRecord) -> KeyTest:
 
 
 def run(test_id: int) -> None:
-    """Make the test, in a worker. One that is made already, or too old, stays as it is."""
-    test = KeyTest.objects.select_related("key__account").filter(id=test_id, done_at=None).first()
+    """Make the test, in a worker. One that is made already, that another worker makes, or that is too old, stays as it is."""
+    test = KeyTest.objects.select_related("key__account").filter(id=test_id, done_at=None, worker="").first()
     if test is None or test.asked_at < db_now() - PATIENCE:
+        return
+    # A message may come twice: the second worker would find the minute used up, and write that down as the result.
+    if not KeyTest.objects.filter(id=test.id, worker="").update(worker=settings.WORKER_NAME):
         return
     found = run_checks(test.key)
     checks = [{"name": name, **asdict(found.get(name, NOT_REACHED))} for name in STEPS]
     findings.refresh([test.key_id])  # before the page that waits for the test is shown
-    KeyTest.objects.filter(id=test.id, done_at=None).update(
-        checks=checks, done_at=db_now(), worker=settings.WORKER_NAME
-    )
+    KeyTest.objects.filter(id=test.id, done_at=None).update(checks=checks, done_at=db_now())
 
 
 def run_checks(key: KeyRecord) -> dict[str, Check]:
     """Checks by their name, in the order of `STEPS`; the ones after a bad one are missing."""
     checks: dict[str, Check] = {}
+    if key.environment not in settings.ENVIRONMENTS:
+        note = (
+            f"{settings.WORKER_NAME} serves {', '.join(settings.ENVIRONMENTS)} and not {key.environment}, so it does not even look. "
+            f"Start a worker with {key.environment} in its ENVIRONMENTS."
+        )
+        checks[RESOLVES] = Check("bad", key.secret_ref, note)
+        return checks
     try:
         resolved = secrets.resolve(key.secret_ref)
     except secrets.SecretError as error:
-        checks["Reference resolves"] = Check("bad", key.secret_ref, str(error))
+        checks[RESOLVES] = Check("bad", key.secret_ref, str(error))
         return checks
-    checks["Reference resolves"] = Check(
-        "warn" if resolved.warnings else "ok", key.secret_ref, " ".join(resolved.warnings)
-    )
-    checks["Fingerprint"] = Check(
-        "ok", resolved.fingerprint, _previous_fingerprint(key, resolved.fingerprint)
-    )
+    checks[RESOLVES] = Check("ok", key.secret_ref, _previous_fingerprint(key, resolved.fingerprint))
+    checks[SHAPE] = _shape(key, resolved)
+    if checks[SHAPE].state == "bad":
+        return checks
     try:
         limiter.take_slot(
             account_id=key.account_id, route="probe", interval_s=services.PROBE_EVERY_S, max_wait_s=0
         )
     except limiter.BusyError as error:
         note = f"The account {key.account.name} was tested less than a minute ago. Try again in {error.wait_s:.0f} s."
-        checks["Address"] = Check("bad", settings.ICYPEAS_BASE_URL, note)
+        # Nothing is known to be wrong with the address: it was not asked.
+        checks[ADDRESS] = Check("warn", settings.ICYPEAS_BASE_URL, note)
         return checks
     asked_at = db_now()
     try:
         balance = send_path.read_balance(key, is_probe=True)
     except gate.GateRefusedError as error:
-        checks["Address"] = Check("bad", settings.ICYPEAS_BASE_URL, error.message)
+        checks[ADDRESS] = Check("bad", settings.ICYPEAS_BASE_URL, error.message)
     except limiter.BusyError as error:
-        checks["Address"] = Check(
+        checks[ADDRESS] = Check(
             "bad", settings.ICYPEAS_BASE_URL, f"Its limit is used up. Try again in {error.wait_s:.0f} s."
         )
     except ProviderError as error:
@@ -117,15 +126,29 @@ def run_checks(key: KeyRecord) -> dict[str, Check]:
         checks.update(_provider_checks(error))
     else:
         services.store_balance(key.account, credits=balance.credits, asked_at=asked_at)
-        checks["Address"] = _address_ok()
-        checks["Key accepted"] = Check("ok", "yes")
-        checks["Balance"] = Check(
+        checks[ADDRESS] = _address_ok()
+        checks[ACCEPTED] = Check("ok", "yes")
+        checks[BALANCE] = Check(
             "ok" if balance.credits > 0 else "warn",
             f"{ledger.words(balance.credits)} credits",
             f"Plan {balance.plan}, {balance.status}." if balance.plan else "",
         )
-        checks["Scopes"] = _scopes(key)
+        checks[SCOPES_KEPT] = _scopes(key)
     return checks
+
+
+def _shape(key: KeyRecord, resolved: secrets.ResolvedSecret) -> Check:
+    """What can be said of a secret without showing it; one that no header carries is never sent."""
+    shown, notes = f"fingerprint {resolved.fingerprint}", list(resolved.warnings)
+    if secrets.cannot_be_sent(resolved.secret.reveal()):
+        notes.append("Nothing was sent: place the whole key anew.")
+        return Check("bad", shown, " ".join(notes))
+    notes += [warning for warning in presence.standing(key.secret_ref).warnings if warning not in notes]
+    if others := presence.strangers(key, [resolved.fingerprint]):
+        notes.append(f"It is the secret of {others[0].name}, which belongs to another account.")
+    if presence.is_api_secret(key, [resolved.fingerprint]):
+        notes.append("It is the account's API secret, which opens nothing.")
+    return Check("warn" if notes else "ok", shown, " ".join(notes))
 
 
 def _scopes(key: KeyRecord) -> Check:
@@ -159,23 +182,23 @@ def _provider_checks(error: ProviderError) -> dict[str, Check]:
     base = settings.ICYPEAS_BASE_URL
     if isinstance(error, NotSentError):
         note = f"No connection: {error.message.rstrip('.')}. Look at ICYPEAS_BASE_URL, DNS and the firewall; the key was not sent."
-        return {"Address": Check("bad", base, note)}
+        return {ADDRESS: Check("bad", base, note)}
     if isinstance(error, RateLimitedError | ReadFailedError | UncertainOutcomeError):
         note = f"Icypeas did not answer as it should: {error.message.rstrip('.')}. Try again in a minute; this says nothing of the key."
-        return {"Address": Check("bad", base, note)}
+        return {ADDRESS: Check("bad", base, note)}
     if isinstance(error, KeyRejectedError):
         cause = (
             "Icypeas wants the account's user id, or does not know this key"
             if error.needs_user_id
             else "Compare the fingerprint with the worker's; the key may be cut off, replaced, or of another account"
         )
-        return {"Address": _address_ok(), "Key accepted": Check("bad", "refused (401)", f"{cause}.")}
+        return {ADDRESS: _address_ok(), ACCEPTED: Check("bad", "refused (401)", f"{cause}.")}
     if isinstance(error, UnpaidError):
         note = "The subscription is unpaid. Pay it at Icypeas; the key itself is known."
         return {
-            "Address": _address_ok(),
-            "Key accepted": Check("ok", "yes"),
-            "Balance": Check("bad", "unpaid", note),
+            ADDRESS: _address_ok(),
+            ACCEPTED: Check("ok", "yes"),
+            BALANCE: Check("bad", "unpaid", note),
         }
     outcome = Outcome(send_path.outcome_of(error)).label
-    return {"Address": _address_ok(), "Key accepted": Check("bad", outcome, error.message)}
+    return {ADDRESS: _address_ok(), ACCEPTED: Check("bad", outcome, error.message)}

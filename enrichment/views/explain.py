@@ -23,34 +23,48 @@ KEY_PAUSES = (PauseReason.KEY, PauseReason.POLICY, PauseReason.PROVIDER, PauseRe
 @require_right(Right.VIEW_KEYS)
 def call_why(request: HttpRequest, name: str, number: int) -> HttpResponse:
     """The explanation of one failed call of a key."""
-    assert isinstance(request.user, User)
     call = get_object_or_404(
         Call.objects.select_related("key__account", "key__owner").exclude(outcome=Outcome.OK),
         id=number,
         key__name=name,
     )
+    return _page(request, explainer.explain(call))
+
+
+def _page(request: HttpRequest, why: explainer.Explanation) -> HttpResponse:
+    assert isinstance(request.user, User)
+    key = why.call.key
     held_up = selectors.visible_to(request.user).filter(
-        key=call.key, state=JobState.PAUSED, pause_reason__in=KEY_PAUSES
+        key=key, state=JobState.PAUSED, pause_reason__in=KEY_PAUSES
     )
     context = {
-        "why": explainer.explain(call),
-        "call": call,
-        "key": call.key,
+        "why": why,
+        "call": why.call,
+        "key": key,
         "held_up": held_up[:10],
-        "outcome": Outcome(call.outcome).label,
+        "outcome": Outcome(why.call.outcome).label,
+        "address": request.build_absolute_uri(),
     }
     return render(request, "enrichment/call_why.html", context)
 
 
 @require_safe
 @require_right(Right.VIEW_JOBS)
-def job_why(request: HttpRequest, number: int) -> HttpResponseRedirect:
-    """To the explanation of the last call of a job that failed; to the job where none did."""
+def job_why(request: HttpRequest, number: int) -> HttpResponse:
+    """To the explanation of the last call of a job that failed; to the job where nothing did."""
     assert isinstance(request.user, User)
-    job = get_object_or_404(selectors.visible_to(request.user), id=number)
+    job = get_object_or_404(selectors.visible_to(request.user).select_related("key__account"), id=number)
     if job.key is None:
         raise Http404
-    call = explainer.failed_calls(job.key, job.id)
-    if call is None or not request.user.may(Right.VIEW_KEYS):
-        return HttpResponseRedirect(reverse("enrichment:job_detail", args=[job.id]))
-    return HttpResponseRedirect(reverse("enrichment:call_why", args=[job.key.name, call.id]))
+    if request.user.may(Right.VIEW_KEYS):
+        call = explainer.failed_calls(job.key, job.id)
+        if call is not None:
+            return HttpResponseRedirect(reverse("enrichment:call_why", args=[job.key.name, call.id]))
+        if job.state == JobState.PAUSED and job.pause_reason == PauseReason.CREDITS:
+            # Icypeas took the list and left rows undone for want of credits: no call failed.
+            at = job.paused_at or job.created_at
+            return _page(
+                request,
+                explainer.explain_pause(job.key, Outcome.OUT_OF_CREDITS, message=job.state_text, at=at),
+            )
+    return HttpResponseRedirect(reverse("enrichment:job_detail", args=[job.id]))

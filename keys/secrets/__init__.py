@@ -9,7 +9,9 @@ from keys.secrets.base import (
     SecretError,
     SecretMissingError,
     act_as_worker,
+    cannot_be_sent,
     check_reference,
+    is_odd,
     resolve,
 )
 
@@ -19,6 +21,8 @@ __all__ = [
     "SecretError",
     "SecretMissingError",
     "act_as_worker",
+    "cannot_be_sent",
     "check_reference",
+    "is_odd",
     "resolve",
 ]

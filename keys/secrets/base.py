@@ -6,8 +6,10 @@ import hashlib
 import hmac
 import os
 import re
+import resource
 import secrets as random_secrets
 import time
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -16,10 +18,11 @@ from typing import NoReturn
 
 from django.conf import settings
 
+from config import redaction
 from config.env import read_worker_env_file
 from keys.secrets import aws, env, file, vault
 
-SOURCES: dict[str, Callable[[str], str]] = {
+SOURCES: dict[str, Callable[[str], tuple[str, list[str]]]] = {
     "env": env.read,
     "file": file.read,
     "vault": vault.read,
@@ -65,11 +68,13 @@ class Secret:
 
 @dataclass(frozen=True)
 class ResolvedSecret:
-    """A cleaned secret, its fingerprint, and what had to be cleaned off it (sentences for people)."""
+    """A cleaned secret, its fingerprint, what had to be cleaned off it and looks odd (sentences for people), and how many
+    characters it has (decision 0028)."""
 
     secret: Secret
     fingerprint: str
     warnings: tuple[str, ...]
+    length: int = 0
 
 
 _acts_as_worker = False
@@ -80,6 +85,7 @@ def act_as_worker() -> None:
     """Make this process a worker for its remaining length: `enrich` and `key test` call it, nobody else."""
     global _acts_as_worker
     read_worker_env_file()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # no image of the memory after a crash
     _acts_as_worker = True
 
 
@@ -114,41 +120,84 @@ def resolve(reference: str) -> ResolvedSecret:
     if reference in _kept:
         return _kept[reference][1]
     try:
-        raw = SOURCES[kind](place)
+        raw, found = SOURCES[kind](place)
     except LookupError as error:
         raise SecretMissingError(str(error.args[0])) from None
     cleaned, warnings = clean(raw)
     if not cleaned:
         raise SecretMissingError(f"{reference} is there but empty.")
-    resolved = ResolvedSecret(Secret(cleaned), fingerprint(cleaned), (*warnings, *odd_shape(cleaned)))
+    redaction.remember(cleaned)
+    resolved = ResolvedSecret(
+        Secret(cleaned), fingerprint(cleaned), (*found, *warnings, *odd_shape(cleaned)), len(cleaned)
+    )
     if kind in REMOTE and settings.SECRET_CACHE_S > 0:
         _kept[reference] = (now + settings.SECRET_CACHE_S, resolved)
     return resolved
 
 
+_QUOTES = "\"'`“”‘’«»"
+_HEADER = re.compile(r"^authorization\s*:\s*", re.IGNORECASE)
+_SCHEME = re.compile(r"^bearer(?:[\s:]+|$)", re.IGNORECASE)
+
+
 def clean(raw: str) -> tuple[str, list[str]]:
-    """Take off what people paste around a key; say what was taken off."""
-    value, warnings = raw.strip(), []
-    if value != raw.rstrip("\r\n"):
-        warnings.append("Spaces around the key were removed.")
-    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
-        value = value[1:-1].strip()
-        warnings.append("Quotes around the key were removed.")
-    without_scheme = re.sub(r"^bearer\s+", "", value, flags=re.IGNORECASE)
-    if without_scheme != value:
-        value = without_scheme.strip()
-        warnings.append("A “Bearer” prefix was removed: Icypeas wants the bare key.")
-    return value, warnings
+    """Take off what people paste around a key; say what was taken off. A line end at the end is no fault of anybody.
+
+    It goes as far as the client does before it sends, so that the fingerprint is of what is sent.
+    """
+    warnings: dict[str, None] = {}
+    value = raw.rstrip("\r\n")
+    while True:
+        before = value
+        visible = "".join(c for c in value if c in "\t\r\n" or unicodedata.category(c) not in ("Cf", "Cc"))
+        if visible != value:
+            warnings["Invisible characters were removed."] = None
+        value = visible.strip()
+        if value != visible:
+            warnings["Spaces around the key were removed."] = None
+        unquoted = value.strip(_QUOTES)
+        if unquoted != value:
+            warnings["Quotes around the key were removed."] = None
+        unnamed = _HEADER.sub("", unquoted)
+        if unnamed != unquoted:
+            warnings["The header's name before the key was removed."] = None
+        value = _SCHEME.sub("", unnamed)
+        if value != unnamed:
+            warnings["A “Bearer” prefix was removed: Icypeas wants the bare key."] = None
+        if value == before:
+            return value, list(warnings)
+
+
+# What a placed value is when it is no key, and the words that say so; `is_odd` knows them again.
+_ODD = {
+    re.compile(r"\s"): "There is white space inside, so it may be two values, or hold a line break.",
+    re.compile(r"[^\s!-~]"): "There are characters inside that no key has, so it may be another text.",
+    re.compile(
+        r"^\$\{?[A-Za-z_]\w*\}?$"
+    ): "It reads like the name of a variable, so it may be a template that nobody filled in.",
+    re.compile(r"^[A-Za-z_]\w*=."): "It begins like NAME=…, so it may be a whole line of a settings file.",
+    re.compile(r"^[\[{]"): "It begins like JSON, so it may be a whole secret where one field belongs.",
+    re.compile(r"^https?://"): "It begins like an address, so it may be another setting.",
+}
+_CUT_OFF = "so it may be cut off."
 
 
 def odd_shape(cleaned: str) -> list[str]:
     """What no key looks like, told apart from a key that is refused: sentences that say nothing of its characters."""
     found = []
     if len(cleaned) < SHORTEST:
-        found.append(f"It has only {len(cleaned)} characters, so it may be cut off.")
-    if any(character.isspace() for character in cleaned):
-        found.append("There is white space inside, so it may be two values, or hold a line break.")
-    return found
+        found.append(f"It has only {len(cleaned)} characters, {_CUT_OFF}")
+    return found + [sentence for pattern, sentence in _ODD.items() if pattern.search(cleaned)]
+
+
+def is_odd(warning: str) -> bool:
+    """Whether a warning says that the value is no key, not only that something was taken off or lies open."""
+    return warning in _ODD.values() or warning.endswith(_CUT_OFF)
+
+
+def cannot_be_sent(cleaned: str) -> bool:
+    """Whether no header can carry it: the client refuses it before anything is sent."""
+    return not re.fullmatch(r"[!-~]+", cleaned)
 
 
 def fingerprint(cleaned: str) -> str:
@@ -161,6 +210,7 @@ def _pepper() -> bytes:
     """From the environment or a file, else drawn once for this installation. Several hosts must share one."""
     given = os.environ.get("FINGERPRINT_PEPPER", "")
     if given:
+        redaction.remember(given)
         return given.encode()
     path = Path(os.environ.get("FINGERPRINT_PEPPER_FILE") or settings.DATA_DIR / "worker" / "pepper")
     if not path.exists():
@@ -175,4 +225,6 @@ def _pepper() -> bytes:
             pass  # another worker was first
         finally:
             drawn.unlink()
-    return path.read_bytes()
+    pepper_bytes = path.read_bytes()
+    redaction.remember(pepper_bytes.decode(errors="ignore").strip())
+    return pepper_bytes

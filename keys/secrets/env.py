@@ -11,7 +11,8 @@ from pathlib import Path
 
 from keys.secrets import file
 
-ALLOWED = re.compile(r"ICYPEAS_[A-Z0-9_]{1,100}")
+# Not the two settings of that beginning: they are no secrets, and every process has them.
+ALLOWED = re.compile(r"ICYPEAS_(?!(BASE_URL|RATE_FACTOR)$)[A-Z0-9_]{1,100}")
 
 
 def complaint(name: str) -> str | None:
@@ -25,8 +26,8 @@ def complaint(name: str) -> str | None:
     return None
 
 
-def read(name: str) -> str:
-    """The raw secret. Raises `LookupError` with a sentence."""
+def read(name: str) -> tuple[str, list[str]]:
+    """The raw secret, and warnings about its file. Raises `LookupError` with a sentence."""
     value, file_name = os.environ.get(name, ""), os.environ.get(f"{name}_FILE", "")
     if value and file_name:
         raise LookupError(f"{name} and {name}_FILE are both set in the worker's environment. Keep one.")
@@ -37,4 +38,4 @@ def read(name: str) -> str:
             f"The worker has no {name} in its environment. Put it into .env.worker or the worker's unit, "
             "then restart the workers."
         )
-    return value
+    return value, []

@@ -15,10 +15,12 @@ from typing import Any
 import httpx
 
 ROOT = Path(__file__).resolve().parents[2]
-SECRET = "sandbox-test-secret-4711"
-API_SECRET = "sandbox-test-api-secret"
+# Drawn for each run by `make test`, which then searches for it all that the run left behind.
+CANARY = os.environ.get("TEST_CANARY", "4711")
+SECRET = f"sandbox-test-secret-{CANARY}"
+API_SECRET = f"sandbox-test-api-secret-{CANARY}"
 USER_ID = "user-one"
-OTHER_SECRET = "sandbox-test-secret-0815"
+OTHER_SECRET = f"sandbox-test-secret-of-another-{CANARY}"
 OTHER_USER_ID = "user-two"
 ACCOUNTS = (
     {

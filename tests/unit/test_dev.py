@@ -149,7 +149,7 @@ def test_unknown_command_lists_those_that_exist(capsys: pytest.CaptureFixture[st
         dev.main(["deploy"])
 
     assert sentence_of(error, capsys) == (
-        "There is no command 'deploy'; there are setup, demo, test, check, screenshots, chaos.\n"
+        "There is no command 'deploy'; there are setup, demo, test, check, screenshots, chaos, canary.\n"
     )
 
 
@@ -390,3 +390,21 @@ def test_environment_example_lists_every_name_that_the_settings_read() -> None:
 
     assert len(read) > 20
     assert missing - {"TEST_DATA_DIR"} == set()
+
+
+def test_secret_of_a_run_is_found_in_what_it_left_and_not_where_it_belongs(tmp_path: Path) -> None:
+    for name in (
+        "report.xml",
+        "desk/accounts.json",
+        "desk/var/worker/secret",
+        "desk/processes.log",
+        "quiet.log",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("nothing" if name == "quiet.log" else "… planted-0815 …")
+
+    found, count = dev.files_with("planted-0815", [tmp_path])
+
+    assert [path.name for path in found] == ["processes.log", "report.xml"]
+    assert count == 3

@@ -18,7 +18,14 @@ PACKAGES = ("config", "people", "keys", "enrichment")
 # From the bottom to the top; a name stands for the module and everything inside of it. The longest name decides.
 LEVELS: tuple[tuple[str, ...], ...] = (
     # What apps may use of the project's own set-up: these know no app.
-    ("config.env", "config.htmx", "config.filesystem_broker", "config.process_runner", "config.ui"),
+    (
+        "config.env",
+        "config.htmx",
+        "config.redaction",
+        "config.filesystem_broker",
+        "config.process_runner",
+        "config.ui",
+    ),
     ("people", "people.rights", "people.migrations", "people.csv_out"),
     ("people.models",),
     ("people.audit", "people.seals", "people.audit_export"),

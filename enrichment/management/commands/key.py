@@ -21,7 +21,7 @@ from enrichment.services import key_tests
 from keys import findings, hours, ledger, scopes, secrets, selectors, services, state_page, use
 from keys.lifecycle import MOVES, Step
 from keys.models import KeyRecord
-from people.audit import terminal_actor
+from people import audit
 from people.models import User
 from people.services import ensure_team
 
@@ -107,7 +107,7 @@ class Command(BaseCommand):
                         options["time_zone"],
                     ),
                 )
-                key = services.create_key(terminal_actor(None), spec)
+                key = services.create_key(audit.terminal_actor(None), spec)
         except (scopes.ScopeError, hours.HoursError, services.KeyRecordError) as error:
             raise CommandError(f"Not made: {error}") from error
         missing = selectors.missing_for_activation(key)
@@ -185,14 +185,15 @@ class Command(BaseCommand):
     def _test(self, options: dict[str, Any]) -> None:
         secrets.act_as_worker()
         key = self._key(options["name"])
+        audit.record(audit.terminal_actor(None), "key.tested", key)
         checks = key_tests.run_checks(key)
         console = _console(self)
         console.print(f"Test of {key.name}", markup=False)
         for name in key_tests.STEPS:
             check = checks.get(name, key_tests.NOT_REACHED)
-            console.print(f"{MARKS[check.state]:<8}{name:<20}{check.value}", markup=False, soft_wrap=True)
+            console.print(f"{MARKS[check.state]:<8}{name:<26}{check.value}", markup=False, soft_wrap=True)
             if check.note:
-                console.print(f"{'':<28}{check.note}", markup=False, soft_wrap=True)
+                console.print(f"{'':<34}{check.note}", markup=False, soft_wrap=True)
         if len(checks) < len(key_tests.STEPS) or any(check.state == "bad" for check in checks.values()):
             sys.exit(1)
 
@@ -200,7 +201,7 @@ class Command(BaseCommand):
         key = self._key(options["name"])
         before = key.name
         key = services.rename_key(
-            terminal_actor(None),
+            audit.terminal_actor(None),
             key,
             system=options["system"] or key.system,
             label=options["label"] or key.label,
@@ -212,14 +213,14 @@ class Command(BaseCommand):
     def _renew(self, options: dict[str, Any]) -> None:
         day = None if options["expires"] == "never" else _day(options["expires"], "--expires")
         key = services.renew_key(
-            terminal_actor(None), self._key(options["name"]), expires_at=day, reason=options["reason"]
+            audit.terminal_actor(None), self._key(options["name"]), expires_at=day, reason=options["reason"]
         )
         self.stdout.write(f"{key.name}: last day {key.expires_at or 'none'}.")
 
     def _step(self, step: Step, options: dict[str, Any]) -> None:
         key = self._key(options["name"])
         held = ledger.open_jobs(key)
-        key = services.change_state(terminal_actor(None), key, step, reason=options["reason"])
+        key = services.change_state(audit.terminal_actor(None), key, step, reason=options["reason"])
         self.stdout.write(state_page.DONE[step].format(name=key.name))
         if held and step in (Step.QUARANTINE, Step.REVOKE):
             jobs = ", ".join(f"#{job}" for job, _ in held)

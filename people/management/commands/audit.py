@@ -21,7 +21,8 @@ class Command(BaseCommand):
             "--expect",
             default="",
             metavar="COUNT:HEAD",
-            help="what an earlier check printed: the chain must still hold it, so that a cut-off end shows",
+            help="what an earlier check printed, or a head from the log of a worker: the chain must still hold it, so that a "
+            "cut-off end shows",
         )
         actions.add_parser("export", help="every entry as CSV on standard output, oldest first")
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.management import call_command
+from django.db import connection
 from django.test import Client
 
 from enrichment.services import key_tests
+from keys import presence
 from keys.clock import db_now
 from keys.models import KeyTest, RateSlot
+from keys.secrets import base
+from people.audit import Actor
 from people.models import AuditEntry, User
 from tests import factories
 from tests.fakes.engine import Engine
@@ -65,7 +74,11 @@ def test_refused_key_ends_at_its_step(
 
     test.refresh_from_db()
     states = {check["name"]: check["state"] for check in test.checks}
-    assert (states[step], states["Balance"], states["Scopes"]) == ("bad", "not reached", "not reached")
+    assert (states[step], states[key_tests.BALANCE], states[key_tests.SCOPES_KEPT]) == (
+        "bad",
+        "not reached",
+        "not reached",
+    )
     assert words in str(test.checks)
 
 
@@ -113,3 +126,98 @@ def test_strangers_see_the_result_and_may_not_test(engine: Engine, as_person: As
     assert viewer.post(f"/keys/{engine.key.name}/test/").status_code == 403
     assert viewer.get("/keys/sandbox_no_such/test/").status_code == 404
     assert not KeyTest.objects.exists()
+
+
+def at_once(*works: Callable[[], object]) -> None:
+    """Do everything in the same moment, each in a thread of its own."""
+    start = threading.Barrier(len(works))
+
+    def run(work: Callable[[], object]) -> None:
+        try:
+            start.wait()
+            work()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(works)) as pool:
+        for done in [pool.submit(run, work) for work in works]:
+            done.result()
+
+
+def test_double_click_two_tabs_two_workers_and_a_terminal_make_one_call(
+    engine: Engine, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(base, "_acts_as_worker", False)  # given back afterwards: the command acts as one
+
+    def click() -> None:
+        with contextlib.suppress(key_tests.TestTooSoonError):
+            key_tests.ask(Actor(engine.person), engine.key)
+
+    def from_a_terminal() -> None:
+        with contextlib.suppress(SystemExit):
+            call_command("key", "test", engine.key.name, stdout=io.StringIO())
+
+    at_once(*[click] * 5)
+    test = KeyTest.objects.get()
+    at_once(*[lambda: key_tests.run(test.id)] * 3, from_a_terminal, click)
+    at_once(*[lambda: key_tests.run(test.id)] * 2, from_a_terminal)
+
+    assert engine.sent("/a/actions/subscription-information") == 1
+    assert KeyTest.objects.count() == 1
+    test.refresh_from_db()
+    assert test.done_at is not None
+    # Whoever came first asked; the others say that the minute is used up, and blame nothing.
+    states = {check["name"]: check["state"] for check in test.checks}
+    assert states[key_tests.ADDRESS] in ("ok", "warn")
+
+
+def test_message_that_comes_twice_does_not_spoil_the_result(engine: Engine) -> None:
+    test = key_tests.ask(Actor(engine.person), engine.key)
+
+    at_once(*[lambda: key_tests.run(test.id)] * 4)
+
+    test.refresh_from_db()
+    assert {check["state"] for check in test.checks} == {"ok"}
+    assert engine.sent("/a/actions/subscription-information") == 1
+
+
+def test_secret_that_no_header_carries_is_not_sent(
+    engine: Engine, as_person: AsPerson, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("ICYPEAS_API_KEY", f"{SECRET} {SECRET}")
+    test = ask(engine, as_person(engine.person))
+
+    key_tests.run(test.id)
+
+    test.refresh_from_db()
+    assert [check["state"] for check in test.checks] == ["ok", "bad", *["not reached"] * 4]
+    assert "may be two values" in test.checks[1]["note"]
+    assert engine.sandbox.state()["requests"] == {}
+
+
+def test_shape_says_whose_secret_it_is(engine: Engine, as_person: AsPerson, monkeypatch: Any) -> None:
+    monkeypatch.setenv("ICYPEAS_KEY_TWO", SECRET)
+    factories.make_key(
+        "sandbox_other_ops", account=factories.make_account("Other"), secret_ref="env:ICYPEAS_KEY_TWO"
+    )
+    presence.report()
+    test = ask(engine, as_person(engine.person))
+
+    key_tests.run(test.id)
+
+    test.refresh_from_db()
+    assert test.checks[1]["state"] == "warn"
+    assert "It is the secret of sandbox_other_ops" in test.checks[1]["note"]
+
+
+def test_worker_of_other_environments_does_not_look(
+    engine: Engine, as_person: AsPerson, settings: Any
+) -> None:
+    settings.ENVIRONMENTS = ["prod"]
+    test = ask(engine, as_person(engine.person))
+
+    key_tests.run(test.id)
+
+    test.refresh_from_db()
+    assert "serves prod and not sandbox" in test.checks[0]["note"]
+    assert engine.sandbox.state()["requests"] == {}

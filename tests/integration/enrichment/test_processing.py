@@ -19,6 +19,7 @@ from people.audit import Actor
 from tests import factories
 from tests.fakes.engine import SPEED, Engine, assert_paid_once, books_fit, exported, paid_credits, paid_inputs
 from tests.fakes.listing import HidingProvider
+from tests.fakes.sandbox_process import SECRET
 
 SUBMIT = "/bulk-search"
 
@@ -697,7 +698,7 @@ def test_answer_that_came_while_a_job_was_prepared_is_not_paid_again(
     monkeypatch.setattr(answers, "take_known", lambda job, ids: None)
     engine.run(first)
     monkeypatch.undo()
-    monkeypatch.setenv("ICYPEAS_API_KEY", "sandbox-test-secret-4711")
+    monkeypatch.setenv("ICYPEAS_API_KEY", SECRET)
 
     engine.run(second)
 

@@ -161,16 +161,47 @@ def test_changed_reference_is_found_in_the_history(key: KeyRecord) -> None:
     assert "another place" in why(call(key, Outcome.VENDOR_401)).cause.title
 
 
+RETIRED, FORBIDDEN = "Icypeas retires keys as a way in", "A policy forbids keys"
+
+
 @pytest.mark.parametrize(
-    "message", ["API keys are no longer supported, use OAuth", "This organization policy forbids API keys"]
+    ("outcome", "status", "message", "title"),
+    [
+        (Outcome.VENDOR_403, 403, "API keys are no longer supported, use OAuth", RETIRED),
+        (Outcome.VENDOR_401, 401, "Authentication by key was retired on 1 March", RETIRED),
+        (Outcome.VENDOR_REJECTED, 410, "HTTP 410: this API key method is deprecated", RETIRED),
+        (Outcome.VENDOR_403, 403, "This organization policy forbids API keys", FORBIDDEN),
+        (Outcome.VENDOR_401, 401, "Keys are disabled by your administrator", FORBIDDEN),
+    ],
 )
-def test_way_in_that_was_closed_names_the_notice_and_offers_no_retry(key: KeyRecord, message: str) -> None:
+def test_way_in_that_was_closed_names_the_notice_and_its_day_and_offers_no_retry(
+    key: KeyRecord, as_person: AsPerson, outcome: Outcome, status: int, message: str, title: str
+) -> None:
+    call(key, outcome, message=message, status=status, minutes_ago=3 * 24 * 60)
+    failed = call(key, outcome, message=message, status=status)
+
+    told = why(failed)
+
+    assert (told.cause.title, told.cause.is_retryable) == (title, False)
+    assert message in told.cause.text
+    assert f"{db_now() - timedelta(days=3):%d %b %Y}" in told.cause.text
+    page = as_person(factories.make_user(role="key_admin")).get(f"/keys/{key.name}/calls/{failed.id}/")
+    assert "Test this key" not in page.content.decode()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "The organization was not found",
+        "Your plan does not hold this operation",
+        "policy: field company is required",
+    ],
+)
+def test_answer_about_something_else_closes_no_way_in(key: KeyRecord, message: str) -> None:
     told = why(call(key, Outcome.VENDOR_403, message=message, status=403))
 
-    assert told.cause.title == "Icypeas closed this way in"
-    assert message in told.cause.text
-    assert f"{db_now():%d %b %Y}" in told.cause.text
-    assert told.cause.is_retryable is False
+    assert told.cause.title == "Icypeas knows the key and forbids the call"
+    assert told.cause.is_retryable
 
 
 def test_lost_scope_names_who_took_it_and_why(key: KeyRecord) -> None:

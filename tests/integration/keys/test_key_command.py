@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from enrichment.providers.base import Balance, UnpaidError
-from enrichment.services import send_path
+from enrichment.services import key_tests, send_path
 from keys.models import Account, Call, KeyRecord
 from keys.scopes import SCOPES
 from keys.secrets import base
@@ -23,7 +23,7 @@ from tests.factories import make_account, make_key, make_team, make_user
 from tests.fakes.sandbox_process import SECRET, SandboxProcess
 
 pytestmark = pytest.mark.django_db
-STEPS = ["Reference resolves", "Fingerprint", "Address", "Key accepted", "Balance"]
+STEPS = list(key_tests.STEPS[:5])
 
 
 def run(*arguments: str) -> str:
@@ -237,8 +237,8 @@ def test_key_test_ends_well_and_stores_the_balance(key: KeyRecord, sandbox: Sand
     assert status == 0, said
     assert list(checks) == STEPS
     assert all(line.startswith("ok") for line in checks.values())
-    assert base.fingerprint(SECRET) in checks["Fingerprint"]
-    assert "1,000 credits" in checks["Balance"]
+    assert base.fingerprint(SECRET) in checks["Shape is plausible"]
+    assert "1,000 credits" in checks["Subscription and balance"]
     assert SECRET not in said
     key.account.refresh_from_db()
     assert key.account.balance == 1000
@@ -252,8 +252,8 @@ def test_key_test_warns_of_what_was_cleaned_off(key: KeyRecord, monkeypatch: pyt
     status, checks, said = run_test()
 
     assert status == 0, said
-    assert checks["Reference resolves"].startswith("look")
-    assert "prefix was removed" in checks["Reference resolves"]
+    assert checks["Shape is plausible"].startswith("look")
+    assert "prefix was removed" in checks["Shape is plausible"]
 
 
 def test_key_test_stops_at_a_reference_that_holds_nothing(
@@ -275,9 +275,9 @@ def test_key_test_says_that_the_key_was_refused(key: KeyRecord, monkeypatch: pyt
     status, checks, said = run_test()
 
     assert status == 1
-    assert checks["Address"].startswith("ok")
+    assert checks["Address reachable"].startswith("ok")
     assert "refused (401)" in checks["Key accepted"]
-    assert "not reached" in checks["Balance"]
+    assert "not reached" in checks["Subscription and balance"]
     assert "not-the-secret" not in said
     key.account.refresh_from_db()
     assert key.account.balance_error
@@ -289,7 +289,7 @@ def test_key_test_says_that_nobody_answers(key: KeyRecord, settings: Any) -> Non
     status, checks, _ = run_test()
 
     assert status == 1
-    assert "No connection" in checks["Address"]
+    assert "No connection" in checks["Address reachable"]
     assert "not reached" in checks["Key accepted"]
 
 
@@ -302,7 +302,7 @@ def test_key_test_blames_no_key_when_icypeas_answers_nonsense(
     status, checks, said = run_test()
 
     assert status == 1, said
-    assert "this says nothing of the key" in checks["Address"]
+    assert "this says nothing of the key" in checks["Address reachable"]
     assert "not reached" in checks["Key accepted"]
 
 
@@ -318,7 +318,7 @@ def test_key_test_says_that_the_subscription_is_unpaid(
 
     assert status == 1, said
     assert checks["Key accepted"].startswith("ok")
-    assert "Pay it at Icypeas" in checks["Balance"]
+    assert "Pay it at Icypeas" in checks["Subscription and balance"]
 
 
 def test_key_test_never_sends_a_sandbox_key_to_the_real_icypeas(key: KeyRecord, settings: Any) -> None:
@@ -327,7 +327,7 @@ def test_key_test_never_sends_a_sandbox_key_to_the_real_icypeas(key: KeyRecord, 
     status, checks, _ = run_test()
 
     assert status == 1
-    assert "sandbox secrets never go there" in checks["Address"]
+    assert "sandbox secrets never go there" in checks["Address reachable"]
 
 
 def test_key_test_calls_once_a_minute_for_one_account(key: KeyRecord, sandbox: SandboxProcess) -> None:
@@ -337,7 +337,7 @@ def test_key_test_calls_once_a_minute_for_one_account(key: KeyRecord, sandbox: S
     status, checks, _ = run_test("sandbox_other_revops")
 
     assert status == 1
-    assert "tested less than a minute ago" in checks["Address"]
+    assert "tested less than a minute ago" in checks["Address reachable"]
     assert Call.objects.count() == 1
 
 
@@ -354,4 +354,4 @@ def test_key_test_compares_with_the_reference_before(key: KeyRecord, monkeypatch
 
     _, checks, _ = run_test()
 
-    assert "the same as at env:ICYPEAS_KEY_OLD" in checks["Fingerprint"]
+    assert "the same as at env:ICYPEAS_KEY_OLD" in checks["Reference resolves"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +16,10 @@ from keys.models import Call, Presence, Worker
 from keys.services import worker_seen
 from people.models import User
 from tests import factories
+from tests.fakes.sandbox_process import CANARY
 
 AsPerson = Callable[[User], Client]
-SECRET = "canary-presence-0123456789abcdef"
+SECRET = f"canary-presence-{CANARY}-0123456789abcdef"
 
 pytestmark = pytest.mark.django_db
 
@@ -146,6 +148,78 @@ def test_page_lists_what_differs_between_workers(as_worker: Callable[..., int], 
     assert "What the workers find" in page
     assert "release 2026.11" in page
     assert SECRET not in page
+
+
+def test_worker_counts_only_for_the_environments_that_it_serves(
+    as_worker: Callable[..., int], settings: Any
+) -> None:
+    here, there = factories.make_key("sandbox_a_ops"), factories.make_key("dev_b_ops", environment="dev")
+    type(there).objects.filter(id=there.id).update(secret_ref="env:ICYPEAS_KEY_DEV")
+    settings.ENVIRONMENTS = ["sandbox"]
+    assert as_worker("w1") == 1  # the other reference is not even looked at
+    there.refresh_from_db()
+
+    assert presence.standing(here.secret_ref).text == "seen by 1 of 1 worker"
+    assert presence.standing(there.secret_ref).text == "no running worker serves dev"
+    assert codes(there) == []
+
+    settings.ENVIRONMENTS = ["dev"]
+    as_worker("w2", None)
+    standing = presence.standing(there.secret_ref)
+    assert (standing.text, standing.tone) == ("seen by 0 of 1 worker", "bad")
+    assert presence.standing(here.secret_ref).is_uniform
+
+
+def test_worker_that_has_not_reported_is_not_counted_as_seeing(
+    as_worker: Callable[..., int], settings: Any
+) -> None:
+    key = factories.make_key()
+    as_worker("w1")
+    settings.WORKER_NAME = "w2"
+    worker_seen()
+
+    standing = presence.standing(key.secret_ref)
+
+    assert (standing.text, standing.tone, standing.is_uniform) == (
+        "seen by 1 of 2 workers; 1 not heard yet",
+        "warn",
+        False,
+    )
+
+
+def test_secret_that_got_shorter_is_told_without_its_length(
+    as_worker: Callable[..., int], as_person: AsPerson
+) -> None:
+    key = factories.make_key()
+    as_worker("w1")
+    as_worker("w1", SECRET[:-3])
+
+    standing = presence.standing(key.secret_ref)
+
+    assert standing.shorter_by == 3
+    assert standing.warnings == ["It is 3 characters shorter than the secret that stood here before."]
+    assert standing.sights[0].previous_fingerprint != standing.fingerprints[0]
+    page = as_person(factories.make_user(role="key_admin")).get(f"/keys/{key.name}/").content.decode()
+    assert "3 characters shorter" in page
+    as_worker("w1", None)
+    as_worker("w1", SECRET)  # through a time without any
+    assert presence.standing(key.secret_ref).warnings == []
+
+
+def test_file_that_everybody_can_read_is_a_warning_of_presence(
+    as_worker: Callable[..., int], settings: Any, tmp_path: Path
+) -> None:
+    settings.SECRETS_DIR = tmp_path / "secrets"
+    settings.SECRETS_DIR.mkdir()
+    (settings.SECRETS_DIR / "crm").write_text(SECRET)
+    (settings.SECRETS_DIR / "crm").chmod(0o444)
+    key = factories.make_key(secret_ref="file:crm")
+    as_worker("w1")
+
+    standing = presence.standing(key.secret_ref)
+
+    assert (standing.tone, len(standing.warnings)) == ("ok", 1)
+    assert "read by everybody" in standing.warnings[0]
 
 
 def test_web_never_reports(settings: Any) -> None:

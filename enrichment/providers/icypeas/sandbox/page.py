@@ -15,6 +15,9 @@ PROFILE_WORDS: Final = {
     "out-of-credits": ("Out of credits", "every account looks empty"),
     "key-revoked": ("Key revoked", "401 to every key, as after a regeneration"),
     "api-off": ("API switched off", "401 to every key, as in an account without API access"),
+    "unpaid": ("Unpaid", "every call is refused until the subscription is paid"),
+    "keys-retired": ("Keys retired", "403 to every key: the way in was closed"),
+    "keys-forbidden": ("Keys forbidden", "403 to every key: a policy of the organisation"),
     "rate-limited": ("Rate limited hard", "a quarter of the documented limits"),
 }
 SWITCH_WORDS: Final = {

@@ -219,7 +219,8 @@ class _Handler(BaseHTTPRequestHandler):
             error = {"field": "user", "type": fault.word, "message": fault.word}
             self._send(make_reply(200, {"success": False, "validationErrors": [error]}))
         else:
-            self._send(make_reply(fault.status, {"success": False, "message": "Internal server error."}))
+            message = fault.word or "Internal server error."
+            self._send(make_reply(fault.status, {"success": False, "message": message}))
 
     def _drip(self, reply: Reply, seconds: float) -> None:
         """The whole truth, a byte at a time, until the caller leaves."""

@@ -47,6 +47,10 @@ class Switches:
         return max(1.0, self.speed) * self.rate_scale
 
 
+RETIRED: Final = "API keys were retired and are no longer accepted."
+FORBIDDEN: Final = "The security policy of your organization forbids API keys."
+
+
 @dataclass(frozen=True)
 class Profile:
     switches: Switches
@@ -70,6 +74,11 @@ PROFILES: Final[dict[str, Profile]] = {
     "key-revoked": Profile(Switches(key_revoked=True)),
     "api-off": Profile(Switches(api_off=True)),
     "rate-limited": Profile(Switches(rate_scale=0.25)),
+    "unpaid": Profile(Switches(), (Fault("*", "refusal", accept=False, word="UnpaidSubscriptionError"),)),
+    "keys-retired": Profile(
+        Switches(), (Fault("*", "status", status=403, accept=False, word=f"{RETIRED} Use OAuth."),)
+    ),
+    "keys-forbidden": Profile(Switches(), (Fault("*", "status", status=403, accept=False, word=FORBIDDEN),)),
 }
 
 
