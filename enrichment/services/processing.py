@@ -12,6 +12,8 @@ import time
 from array import array
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
+from math import ceil, inf
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -41,7 +43,7 @@ from enrichment.providers.base import (
     RateLimitedError,
     UnpaidError,
 )
-from enrichment.services import answers, decisions, reservations, send_path
+from enrichment.services import answers, decisions, reservations, send_path, side_by_side
 from enrichment.services.transitions import lock_job, move_rows, pause, tell
 from keys import gate, limiter
 from keys.clock import db_now
@@ -52,6 +54,7 @@ log = logging.getLogger(__name__)
 CHUNK = 5_000
 IDLE_S = 5.0  # a slice stays for what is due this soon, and leaves the rest to a later wake-up
 TICK_S = 0.25
+ROUND_S = 5.0  # calls side by side are begun for so long; then the job's other work has its turn
 FILE_PAGES = 20
 SINGLE_PAGES = 5
 ITEMS_A_PAGE = 100
@@ -90,7 +93,7 @@ def run_slice(job_id: int, *, should_stop: Callable[[], bool] = lambda: False) -
                 return
             last_beat = time.monotonic()
         _serve_people_first(job_id)
-        due_in = _safe_step(job_id)
+        due_in = _safe_step(job_id, until=deadline)
         if due_in is None or due_in > IDLE_S:
             break
         if due_in > 0:
@@ -134,10 +137,10 @@ def _serve_people_first(job_id: int) -> None:
         )
 
 
-def _safe_step(job_id: int) -> float | None:
+def _safe_step(job_id: int, *, until: float | None = None) -> float | None:
     """One step; refusals and read failures become a pause or a wait, never an exception."""
     try:
-        return step(job_id)
+        return step(job_id, until=until)
     except limiter.BusyError as busy:
         return busy.wait_s
     except answers.LostLeaseError as lost:
@@ -167,8 +170,9 @@ def _pause_job(job_id: int, text: str, reason: PauseReason = PauseReason.KEY) ->
     return None if job.state in (JobState.RUNNING, JobState.QUEUED) else 12.0 * settings.RETRY_S
 
 
-def step(job_id: int) -> float | None:
-    """Do the next due thing for the job. Seconds until the next one is due (0: now), None when nothing will be.
+def step(job_id: int, *, until: float | None = None) -> float | None:
+    """Do the next due thing for the job. Seconds until the next one is due (0: now), None when nothing will be. After
+    `until` (monotonic) nothing new is sent.
 
     Raises the provider's errors of free reads, `GateRefusedError`, `BusyError`, `LostLeaseError`.
     """
@@ -182,7 +186,8 @@ def step(job_id: int) -> float | None:
         return None
     doubt_crashed_sends(job)
     busy_s: list[float] = []
-    for work in (_send_next, _look, _collect_next):
+    ends_at = min(until or inf, time.monotonic() + ROUND_S)
+    for work in (partial(_send_due, ends_at=ends_at), _look, _collect_next):
         try:
             if work(job):
                 return 0
@@ -291,12 +296,41 @@ def _link(job: EnrichmentJob, rows: object) -> None:
 # --- sending ---------------------------------------------------------------------------------------------------------------
 
 
+def _send_due(job: EnrichmentJob, *, ends_at: float) -> bool:
+    """Send what is due: batch after batch, or side by side where each call waits for its own answers."""
+    operation = operations.get(job.operation)
+    if not operation.direct_rows or operation.is_search or job.state != JobState.RUNNING:
+        return _send_next(job)
+    batches = ceil(job.rows_waiting / _batch_size(job, operation))
+    at_once = min(batches, _most_under_way(operation))
+    if at_once <= 1:
+        return _send_next(job)
+
+    def send_another() -> bool:
+        now = EnrichmentJob.objects.select_related("key", "created_by").filter(id=job.id).first()
+        return now is not None and now.state == JobState.RUNNING and _send_next(now)
+
+    return side_by_side.repeat(
+        send_another,
+        at_once=at_once,
+        is_over=lambda: time.monotonic() >= ends_at,
+        meanwhile=partial(_serve_people_first, job.id),
+    )
+
+
+def _most_under_way(operation: Operation) -> int:
+    """Batches of one job that may be under way. Pages of a search follow from each other."""
+    if operation.direct_rows and not operation.is_search:
+        return int(settings.DIRECT_AT_ONCE)
+    return int(settings.BATCHES_IN_FLIGHT)
+
+
 def _send_next(job: EnrichmentJob) -> bool:
     """Send one batch if one is due and few enough are under way."""
     if job.state != JobState.RUNNING:
         _dissolve_unsent(job)
         return False
-    if _under_way(job) >= settings.BATCHES_IN_FLIGHT:
+    if _under_way(job) >= _most_under_way(operations.get(job.operation)):
         return False
     batch = claim_batch(job)
     if batch is None:
@@ -315,8 +349,7 @@ def _under_way(job: EnrichmentJob) -> int:
     held = Q(state=BatchState.READY, lease_until__gt=db_now())
     doubted = batches.filter(state=BatchState.DOUBT).count()
     going = batches.filter(held | Q(state__in=UNSETTLED_BATCHES)).exclude(state=BatchState.DOUBT).count()
-    most: int = settings.BATCHES_IN_FLIGHT
-    return going + max(0, doubted - most)
+    return going + max(0, doubted - _most_under_way(operations.get(job.operation)))
 
 
 def _dissolve_unsent(job: EnrichmentJob) -> None:
@@ -363,7 +396,7 @@ def _form_batch(job: EnrichmentJob) -> Batch | None:
     with transaction.atomic():
         locked = lock_job(job.id)
         # Counted again under the lock: two workers may have seen the same free place.
-        if locked.state != JobState.RUNNING or _under_way(job) >= settings.BATCHES_IN_FLIGHT:
+        if locked.state != JobState.RUNNING or _under_way(job) >= _most_under_way(operation):
             return None
         leads = EnrichmentRow.objects.filter(
             job=job, is_lead=True, state=RowState.WAITING, question__busy_batch__isnull=True
