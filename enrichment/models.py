@@ -157,7 +157,11 @@ class EnrichmentJob(models.Model):
 
     class Meta:
         ordering = ("-id",)
-        indexes = (models.Index(fields=["state", "-id"]), models.Index(fields=["team", "-id"]))
+        indexes = (
+            models.Index(fields=["state", "-id"]),
+            models.Index(fields=["team", "-id"]),
+            models.Index(fields=["operation", "realm", "-id"]),
+        )
 
     def __str__(self) -> str:
         return f"#{self.pk} {self.name}"

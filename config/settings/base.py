@@ -225,7 +225,6 @@ SINGLE_LOOK_S = _clock(4, 0.2)  # between two looks for a person's answer; the d
 SINGLE_LOOK_MOST_S = _clock(
     120, 0.2
 )  # up to this, from then on in the background: no slot is kept for it any more
-SINGLE_MOST_S = _clock(3600)  # then a look-up without an answer is uncertain
 RETRY_S = _clock(5)  # first wait after a connection that never opened; doubles up to a minute
 BREAKER_FIRST_S = _clock(30)  # after five paid calls without a clear answer; doubles with each further one
 BREAKER_MOST_S = _clock(900)

@@ -68,10 +68,6 @@ NO_LOOK_UP = "no_look_up"
 NO_LOOK_UP_TEXT = (
     "The connection broke after we sent this, and such a call cannot be looked up. It may have been charged."
 )
-NEVER_ENDED = "never_ended"
-NEVER_ENDED_TEXT = (
-    "Icypeas did not finish this search in all the time that we looked for it. It may have been charged."
-)
 NO_MORE_LEADS = "no_more_leads"
 NO_MORE_LEADS_TEXT = "The search has no more leads than those above. Nothing was charged for this place."
 LISTING_BROKE = "listing_broke"
@@ -726,7 +722,7 @@ def _look_deeper(
     is_for_person: bool,
 ) -> None:
     """Searches that the listing did not show. One that lies behind the pages that we read is asked for by its own id, one
-    at a time; after all pages, what is in doubt is not there; what never ends is left to a person."""
+    at a time; after all pages, what is in doubt is not there."""
     by_id = None
     for item in sought.values():
         batch = batches[item.batch_id]
@@ -738,20 +734,6 @@ def _look_deeper(
         found = send_path.read_single(job, by_id, is_for_person=is_for_person)
         if found is not None:
             _take_in(batches[by_id.batch_id], found)
-    too_old = db_now() - timedelta(seconds=settings.SINGLE_MOST_S)
-    for batch in batches.values():
-        if batch.state == BatchState.SENT and batch.sent_at and batch.sent_at < too_old:
-            _give_up_single(batch)
-
-
-def _give_up_single(batch: Batch) -> None:
-    claimed = _claim(batch.id)
-    if claimed is None or claimed.state != BatchState.SENT:
-        return
-    with transaction.atomic():
-        answers.hold(claimed)
-        answers.leave_uncertain(claimed, code=NEVER_ENDED, text=NEVER_ENDED_TEXT)
-        answers.close(claimed)
 
 
 def _keep_next_look(account_id: int) -> None:

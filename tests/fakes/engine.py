@@ -34,7 +34,6 @@ CLOCKS = {
     "SINGLE_FIRST_LOOK_S": 0.05,
     "SINGLE_LOOK_S": 0.06,
     "SINGLE_LOOK_MOST_S": 0.6,
-    "SINGLE_MOST_S": 30.0,
     "RETRY_S": 0.05,
     "BREAKER_FIRST_S": 0.2,
     "BREAKER_MOST_S": 1.0,
