@@ -117,10 +117,13 @@ def _hand_over(job_id: int, due_in: float | None) -> None:
 
 
 def _serve_people_first(job_id: int) -> None:
-    """One person's look-up overtakes any list: a slice does what is due for look-ups before its own next step."""
+    """One person's look-up overtakes any list: a slice does what is due for look-ups before its own next step, unless their
+    own slice is at work."""
+    now = db_now()
+    unheard = Q(slice_at__isnull=True) | Q(slice_at__lt=now - timedelta(seconds=settings.HEARTBEAT_S))
     urgent = (
         EnrichmentJob.objects.filter(
-            mode=Mode.SINGLE, state__in=(JobState.QUEUED, JobState.RUNNING), next_due_at__lte=db_now()
+            unheard, mode=Mode.SINGLE, state__in=(JobState.QUEUED, JobState.RUNNING), next_due_at__lte=now
         )
         .exclude(id=job_id)
         .order_by("id")
@@ -669,10 +672,10 @@ def _look_at_singles(job: EnrichmentJob) -> None:
         if cursor is None or not sought:
             break
     _look_deeper(job, by_id, sought, is_cut=cursor is not None, is_for_person=is_for_person)
-    EnrichmentJob.objects.filter(id__in={batch.job_id for batch in batches}).update(heard_at=db_now())
-    _keep_next_look(account_id)
-    for job_id in settled:  # whose page waits for it
+    for job_id in settled:  # people wait for its page
         finish_if_done(job_id)
+    _keep_next_look(account_id)
+    EnrichmentJob.objects.filter(id__in={batch.job_id for batch in batches}).update(heard_at=db_now())
 
 
 def _singles(account_id: int) -> QuerySet[Batch]:
