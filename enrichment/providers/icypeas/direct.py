@@ -105,21 +105,19 @@ def _page_in(column: str) -> Read:
     return lambda raw: {column: _page_address(raw)}
 
 
-def _page_address(raw: Mapping[str, Any]) -> str:
+def _page_address(raw: Mapping[str, Any], *, depth: int = 3) -> str:
     """The http or https address in `result`, `results`, `url` or the first of `urls`, each a text or an object that has it
     under one of these names; else empty."""
-    for candidate in _spelled(raw):
-        nested = _spelled(candidate) if isinstance(candidate, dict) else [candidate]
-        found = next(filter(None, map(url, nested)), "")
+    urls = raw.get("urls")
+    first = urls[0] if isinstance(urls, list) and urls else None
+    for candidate in (raw.get("result"), raw.get("results"), raw.get("url"), first):
+        if isinstance(candidate, dict):
+            found = _page_address(candidate, depth=depth - 1) if depth else ""
+        else:
+            found = url(candidate)
         if found:
             return found
     return ""
-
-
-def _spelled(raw: Mapping[str, Any]) -> list[Any]:
-    urls = raw.get("urls")
-    first = urls[0] if isinstance(urls, list) and urls else None
-    return [raw.get("result"), raw.get("results"), raw.get("url"), first]
 
 
 def url(value: Any) -> str:
