@@ -157,7 +157,11 @@ class EnrichmentJob(models.Model):
 
     class Meta:
         ordering = ("-id",)
-        indexes = (models.Index(fields=["state", "-id"]), models.Index(fields=["team", "-id"]))
+        indexes = (
+            models.Index(fields=["state", "-id"]),
+            models.Index(fields=["team", "-id"]),
+            models.Index(fields=["operation", "realm", "-id"]),
+        )
 
     def __str__(self) -> str:
         return f"#{self.pk} {self.name}"
@@ -333,11 +337,13 @@ class Batch(models.Model):
 
 
 class BatchItem(models.Model):
-    """One question in one batch. `external_id` comes back with the answer."""
+    """One question in one batch. `external_id` comes back with most answers; `provider_id` is the search's own id, as soon
+    as a call named it, and finds it in a listing that says no external id."""
 
     batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="items")
     question = models.ForeignKey(Question, on_delete=models.PROTECT, related_name="+")
     external_id = models.CharField(max_length=60)
+    provider_id = models.CharField(max_length=128, blank=True)
     is_settled = models.BooleanField(default=False)
 
     class Meta:

@@ -12,7 +12,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Count, Max, Min, Q, QuerySet, Sum
+from django.db.models import Count, Exists, Max, Min, OuterRef, Q, QuerySet, Sum
 from django.db.models.functions import TruncDate
 
 from enrichment import csv_export, operations, prices
@@ -38,6 +38,7 @@ from people.rights import Right
 PAGE = 50
 FORMULA_ROWS = 5_000  # above, counting cells takes longer than a page should
 HISTORY = timedelta(days=90)
+HISTORY_JOBS = 2_000  # at most so many jobs of that time
 MIN_HISTORY = 50  # answers; fewer say too little
 
 
@@ -99,7 +100,8 @@ def estimate(job: EnrichmentJob, *, realm: str, fresh_after: datetime) -> Estima
     fresh = Question.objects.filter(
         realm=realm, operation=job.operation, latest_answer__answered_at__gte=fresh_after
     )
-    known_rows = askable.filter(digest__in=fresh.values("digest"))
+    # Asked row by row: the set of all that is known grows for ever, and a look-up has one row.
+    known_rows = askable.filter(Exists(fresh.filter(digest=OuterRef("digest"))))
     known = known_rows.count()
     distinct_known = known_rows.order_by().values("digest").distinct().count()
     distinct = askable.order_by().values("digest").distinct().count()
@@ -109,23 +111,25 @@ def estimate(job: EnrichmentJob, *, realm: str, fresh_after: datetime) -> Estima
     now = prices.price_of(operation, realm)
     price = now.credits or Decimal(0)
     at_most = ask * price
+    asked = Question.objects.filter(
+        realm=realm, operation=job.operation, digest__in=askable.order_by().values("digest")
+    )
     sources = (
-        fresh.filter(digest__in=askable.values("digest"))
+        asked.filter(latest_answer__answered_at__gte=fresh_after)
         .order_by()
         .values_list("latest_answer__job", flat=True)
     )
+    stale = asked.filter(
+        Q(latest_answer__isnull=True) | Q(latest_answer__answered_at__lt=fresh_after)
+    ).order_by()
     elsewhere = (
         EnrichmentRow.objects.filter(
-            question__realm=realm,
-            question__operation=job.operation,
-            job__state__in=WORKED_ON,
-            state__in=OPEN_ROWS,
-            digest__in=askable.values("digest"),
+            question__in=stale.values("id"), job__state__in=WORKED_ON, state__in=OPEN_ROWS
         )
         .exclude(job=job)
-        .exclude(digest__in=fresh.values("digest"))
         .order_by()
     )
+    on_their_way = elsewhere.values("digest").distinct().count()
     return Estimate(
         rows=job.rows_total,
         ask=ask,
@@ -142,19 +146,24 @@ def estimate(job: EnrichmentJob, *, realm: str, fresh_after: datetime) -> Estima
         at_most=at_most,
         saved=distinct_known * price,
         known_from=tuple(sorted(sources.distinct()[:5], reverse=True)) if known else (),
-        on_their_way=elsewhere.values("digest").distinct().count(),
-        on_their_way_from=tuple(elsewhere.values_list("job", flat=True).distinct().order_by("-job")[:5]),
+        on_their_way=on_their_way,
+        on_their_way_from=tuple(elsewhere.values_list("job", flat=True).distinct().order_by("-job")[:5])
+        if on_their_way
+        else (),
     )
 
 
 def hit_rate(operation: str, realm: str) -> tuple[Decimal, int]:
-    """Share of good answers among ours of the last 90 days, and how many those are; a cautious share while too few."""
-    recent = Answer.objects.filter(
-        question__realm=realm, question__operation=operation, answered_at__gte=db_now() - HISTORY
-    ).aggregate(n=Count("id"), good=Count("id", filter=Q(is_good=True)))
-    if recent["n"] < MIN_HISTORY:
+    """Share of good answers among those that our last jobs of 90 days got, and how many those are; a cautious share while
+    too few. By the counters of the jobs: whoever presses a button does not wait while all answers are counted."""
+    recent = EnrichmentJob.objects.filter(
+        operation=operation, realm=realm, started_at__gte=db_now() - HISTORY
+    ).order_by("-id")[:HISTORY_JOBS]
+    sums = recent.aggregate(good=Sum("rows_found"), poor=Sum("rows_not_found"))
+    good, count = sums["good"] or 0, (sums["good"] or 0) + (sums["poor"] or 0)
+    if count < MIN_HISTORY:
         return operations.get(operation).first_hit_rate, 0
-    return (Decimal(recent["good"]) / recent["n"]).quantize(Decimal("0.001")), recent["n"]
+    return (Decimal(good) / count).quantize(Decimal("0.001")), count
 
 
 def expected_rate(job: EnrichmentJob) -> Decimal:

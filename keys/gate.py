@@ -37,7 +37,8 @@ class GateRefusedError(Exception):
 @dataclass(frozen=True)
 class Errand:
     """What somebody wants to call, and for what. `interval_s` is the route's distance between calls at our share of
-    the documented rate; `job` is a number, since keys know nothing of jobs."""
+    the documented rate; `job` is a number, since keys know nothing of jobs. `is_for_person`: somebody waits for what this
+    call brings, so it takes the slot that was kept for it."""
 
     key_id: int
     environment: str
@@ -50,11 +51,12 @@ class Errand:
     operation: str = ""
     rows: int = 0
     is_probe: bool = False
+    is_for_person: bool = False
 
     @property
     def is_paid(self) -> bool:
-        """Only paid calls carry rows."""
-        return self.rows > 0
+        """A call with rows costs something, unless it only reads what was paid for."""
+        return self.rows > 0 and self.scope != ACCOUNT_READ
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,11 @@ def admit(errand: Errand, *, max_wait_s: float) -> Permit:
     if errand.is_paid:
         breaker.pass_through(key.account_id)
     wait_s = limiter.take_slot(
-        account_id=key.account_id, route=errand.route, interval_s=errand.interval_s, max_wait_s=max_wait_s
+        account_id=key.account_id,
+        route=errand.route,
+        interval_s=errand.interval_s,
+        max_wait_s=max_wait_s,
+        for_person=errand.is_for_person,
     )
     if wait_s > 0:
         time.sleep(wait_s)

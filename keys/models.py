@@ -283,11 +283,17 @@ class BalanceReading(models.Model):
 
 
 class RateSlot(models.Model):
-    """The limiter's memory: the next free moment of one route of one account (microseconds since 1970, database clock)."""
+    """The limiter's memory of one route of one account: moments in microseconds since 1970 by the database's clock.
+
+    `next_free_us` is the next free slot, `kept_us` the moment from which a person's call will want one (0: nobody's), and
+    `person_us` the last slot that a person had.
+    """
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+")
     route = models.CharField(max_length=60)
     next_free_us = models.BigIntegerField(default=0)
+    kept_us = models.BigIntegerField(default=0)
+    person_us = models.BigIntegerField(default=0)
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=["account", "route"], name="one_slot_per_route"),)

@@ -238,7 +238,10 @@ SWEEP_S = _clock(10)
 FILE_FIRST_LOOK_S = _clock(8, 0.2)
 FILE_LOOK_S = _clock(20, 0.2)
 SINGLE_FIRST_LOOK_S = _clock(4, 0.2)
-SINGLE_LOOK_S = _clock(4, 0.2)
+SINGLE_LOOK_S = _clock(4, 0.2)  # between two looks for a person's answer; the distances grow
+SINGLE_LOOK_MOST_S = _clock(
+    120, 0.2
+)  # up to this, from then on in the background: no slot is kept for it any more
 RETRY_S = _clock(5)  # first wait after a connection that never opened; doubles up to a minute
 BREAKER_FIRST_S = _clock(30)  # after five paid calls without a clear answer; doubles with each further one
 BREAKER_MOST_S = _clock(900)
@@ -249,6 +252,7 @@ WORKER_SILENT_S = max(3 * _clock(10), 15.0)
 BATCH_ROWS = env.int("BATCH_ROWS", default=500)
 BATCHES_IN_FLIGHT = env.int("BATCHES_IN_FLIGHT", default=4)
 DIRECT_CREDITS = Decimal(25)  # the most that one call which cannot be looked up may put at risk
+DIRECT_AT_ONCE = env.int("DIRECT_AT_ONCE", default=16)  # such calls of one list side by side
 MAX_LEADS = env.int("MAX_LEADS", default=10_000)
 FRESHNESS_DAYS = env.int("FRESHNESS_DAYS", default=90)
 PURPOSE_FREE_CREDITS = Decimal(5)  # single look-ups up to here need no purpose

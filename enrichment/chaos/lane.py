@@ -103,12 +103,12 @@ def start_small(rows: int) -> EnrichmentJob:
     return start(_draft(rows, "Bea"))
 
 
-def look_up() -> EnrichmentJob:
+def look_up(first_name: str = "Cleo") -> EnrichmentJob:
     """One person's look-up."""
     return submission.look_up(
         Actor(User.objects.get()),
         operation="email-search",
-        told={"first_name": "Cleo", "last_name": "Day", "domain": "sbx-found.example"},
+        told={"first_name": first_name, "last_name": "Day", "domain": "sbx-found.example"},
         key=KeyRecord.objects.get(),
         purpose="bench",
         freshness_days=0,

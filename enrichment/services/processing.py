@@ -12,6 +12,8 @@ import time
 from array import array
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
+from math import ceil, inf
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -33,14 +35,15 @@ from enrichment.choices import (
 from enrichment.models import Batch, BatchItem, EnrichmentJob, EnrichmentRow, Question
 from enrichment.operations.base import Operation
 from enrichment.providers.base import (
+    ItemState,
     KeyRejectedError,
     ProviderError,
     ProviderFile,
+    ProviderItem,
     RateLimitedError,
     UnpaidError,
 )
-from enrichment.providers.icypeas.routes import ROUTES, interval_s
-from enrichment.services import answers, decisions, reservations, send_path
+from enrichment.services import answers, decisions, reservations, send_path, side_by_side
 from enrichment.services.transitions import lock_job, move_rows, pause, tell
 from keys import gate, limiter
 from keys.clock import db_now
@@ -51,6 +54,7 @@ log = logging.getLogger(__name__)
 CHUNK = 5_000
 IDLE_S = 5.0  # a slice stays for what is due this soon, and leaves the rest to a later wake-up
 TICK_S = 0.25
+ROUND_S = 5.0  # calls side by side are begun for so long; then the job's other work has its turn
 FILE_PAGES = 20
 SINGLE_PAGES = 5
 ITEMS_A_PAGE = 100
@@ -85,7 +89,7 @@ def run_slice(job_id: int, *, should_stop: Callable[[], bool] = lambda: False) -
                 return
             last_beat = time.monotonic()
         _serve_people_first(job_id)
-        due_in = _safe_step(job_id)
+        due_in = _safe_step(job_id, until=deadline)
         if due_in is None or due_in > IDLE_S:
             break
         if due_in > 0:
@@ -113,10 +117,13 @@ def _hand_over(job_id: int, due_in: float | None) -> None:
 
 
 def _serve_people_first(job_id: int) -> None:
-    """One person's look-up overtakes any list: a slice does what is due for look-ups before its own next step."""
+    """One person's look-up overtakes any list: a slice does what is due for look-ups before its own next step, unless their
+    own slice is at work."""
+    now = db_now()
+    unheard = Q(slice_at__isnull=True) | Q(slice_at__lt=now - timedelta(seconds=settings.HEARTBEAT_S))
     urgent = (
         EnrichmentJob.objects.filter(
-            mode=Mode.SINGLE, state__in=(JobState.QUEUED, JobState.RUNNING), next_due_at__lte=db_now()
+            unheard, mode=Mode.SINGLE, state__in=(JobState.QUEUED, JobState.RUNNING), next_due_at__lte=now
         )
         .exclude(id=job_id)
         .order_by("id")
@@ -129,10 +136,10 @@ def _serve_people_first(job_id: int) -> None:
         )
 
 
-def _safe_step(job_id: int) -> float | None:
+def _safe_step(job_id: int, *, until: float | None = None) -> float | None:
     """One step; refusals and read failures become a pause or a wait, never an exception."""
     try:
-        return step(job_id)
+        return step(job_id, until=until)
     except limiter.BusyError as busy:
         return busy.wait_s
     except answers.LostLeaseError as lost:
@@ -162,8 +169,9 @@ def _pause_job(job_id: int, text: str, reason: PauseReason = PauseReason.KEY) ->
     return None if job.state in (JobState.RUNNING, JobState.QUEUED) else 12.0 * settings.RETRY_S
 
 
-def step(job_id: int) -> float | None:
-    """Do the next due thing for the job. Seconds until the next one is due (0: now), None when nothing will be.
+def step(job_id: int, *, until: float | None = None) -> float | None:
+    """Do the next due thing for the job. Seconds until the next one is due (0: now), None when nothing will be. After
+    `until` (monotonic) nothing new is sent.
 
     Raises the provider's errors of free reads, `GateRefusedError`, `BusyError`, `LostLeaseError`.
     """
@@ -177,7 +185,8 @@ def step(job_id: int) -> float | None:
         return None
     doubt_crashed_sends(job)
     busy_s: list[float] = []
-    for work in (_send_next, _look, _collect_next):
+    ends_at = min(until or inf, time.monotonic() + ROUND_S)
+    for work in (partial(_send_due, ends_at=ends_at), _look, _collect_next):
         try:
             if work(job):
                 return 0
@@ -286,12 +295,41 @@ def _link(job: EnrichmentJob, rows: object) -> None:
 # --- sending ---------------------------------------------------------------------------------------------------------------
 
 
+def _send_due(job: EnrichmentJob, *, ends_at: float) -> bool:
+    """Send what is due: batch after batch, or side by side where each call waits for its own answers."""
+    operation = operations.get(job.operation)
+    if not operation.direct_rows or operation.is_search or job.state != JobState.RUNNING:
+        return _send_next(job)
+    batches = ceil(job.rows_waiting / _batch_size(job, operation))
+    at_once = min(batches, _most_under_way(operation))
+    if at_once <= 1:
+        return _send_next(job)
+
+    def send_another() -> bool:
+        now = EnrichmentJob.objects.select_related("key", "created_by").filter(id=job.id).first()
+        return now is not None and now.state == JobState.RUNNING and _send_next(now)
+
+    return side_by_side.repeat(
+        send_another,
+        at_once=at_once,
+        is_over=lambda: time.monotonic() >= ends_at,
+        meanwhile=partial(_serve_people_first, job.id),
+    )
+
+
+def _most_under_way(operation: Operation) -> int:
+    """Batches of one job that may be under way. Pages of a search follow from each other."""
+    if operation.direct_rows and not operation.is_search:
+        return int(settings.DIRECT_AT_ONCE)
+    return int(settings.BATCHES_IN_FLIGHT)
+
+
 def _send_next(job: EnrichmentJob) -> bool:
     """Send one batch if one is due and few enough are under way."""
     if job.state != JobState.RUNNING:
         _dissolve_unsent(job)
         return False
-    if _under_way(job) >= settings.BATCHES_IN_FLIGHT:
+    if _under_way(job) >= _most_under_way(operations.get(job.operation)):
         return False
     batch = claim_batch(job)
     if batch is None:
@@ -310,8 +348,7 @@ def _under_way(job: EnrichmentJob) -> int:
     held = Q(state=BatchState.READY, lease_until__gt=db_now())
     doubted = batches.filter(state=BatchState.DOUBT).count()
     going = batches.filter(held | Q(state__in=UNSETTLED_BATCHES)).exclude(state=BatchState.DOUBT).count()
-    most: int = settings.BATCHES_IN_FLIGHT
-    return going + max(0, doubted - most)
+    return going + max(0, doubted - _most_under_way(operations.get(job.operation)))
 
 
 def _dissolve_unsent(job: EnrichmentJob) -> None:
@@ -358,7 +395,7 @@ def _form_batch(job: EnrichmentJob) -> Batch | None:
     with transaction.atomic():
         locked = lock_job(job.id)
         # Counted again under the lock: two workers may have seen the same free place.
-        if locked.state != JobState.RUNNING or _under_way(job) >= settings.BATCHES_IN_FLIGHT:
+        if locked.state != JobState.RUNNING or _under_way(job) >= _most_under_way(operation):
             return None
         leads = EnrichmentRow.objects.filter(
             job=job, is_lead=True, state=RowState.WAITING, question__busy_batch__isnull=True
@@ -511,12 +548,12 @@ def _give_up_direct(job: EnrichmentJob) -> None:
                 answers.close(claimed)
 
 
-def _take_turn(job: EnrichmentJob, mode: Mode, again_s: float) -> list[Batch]:
-    """The account's batches to look for. Setting their next time first keeps other workers from reading the same."""
+def _take_turn(job: EnrichmentJob, again_s: float) -> list[Batch]:
+    """The account's bulks to look for. Setting their next time first keeps other workers from reading the same."""
     assert job.key is not None
     now = db_now()
     sought = Batch.objects.filter(
-        account_id=job.key.account_id, mode=mode, state__in=(BatchState.SENT, BatchState.DOUBT)
+        account_id=job.key.account_id, mode=Mode.BULK, state__in=(BatchState.SENT, BatchState.DOUBT)
     ).select_related("job")
     batches = list(sought)
     sought.filter(id__in=[batch.id for batch in batches]).update(next_at=now + timedelta(seconds=again_s))
@@ -526,7 +563,7 @@ def _take_turn(job: EnrichmentJob, mode: Mode, again_s: float) -> list[Batch]:
 def _look_at_files(job: EnrichmentJob) -> None:
     # With answers to fetch there is time; without any, waiting for the next look would be all that is done.
     is_idle = not Batch.objects.filter(job=job, state=BatchState.COLLECTING).exists()
-    batches = _take_turn(job, Mode.BULK, settings.FILE_LOOK_S / (2 if is_idle else 1))
+    batches = _take_turn(job, settings.FILE_LOOK_S / (2 if is_idle else 1))
     by_ref = {batch.provider_ref: batch for batch in batches if batch.state == BatchState.SENT}
     by_name = {batch.name: batch for batch in batches if batch.state == BatchState.DOUBT}
     oldest = min((batch.intent_at for batch in batches if batch.intent_at), default=None)
@@ -605,71 +642,126 @@ def _not_seen(batch: Batch) -> None:
 
 
 def _look_at_singles(job: EnrichmentJob) -> None:
-    """One list read covers a hundred look-ups: settle those that are final, adopt those in doubt."""
-    batches = {
-        item.external_id: item.batch
-        for item in BatchItem.objects.filter(
-            batch__in=_take_turn(job, Mode.SINGLE, settings.SINGLE_LOOK_S)
-        ).select_related("batch")
-    }
-    sought = dict(batches)
+    """One list read covers a hundred look-ups: settle those that are final, adopt those in doubt. Reads nothing when
+    another worker has just begun to."""
+    assert job.key is not None
+    account_id = job.key.account_id
+    is_for_person = _take_look(account_id)
+    if is_for_person is None:
+        return
+    batches = list(_singles(account_id).select_related("job"))
+    items = list(BatchItem.objects.filter(batch__in=batches, is_settled=False).select_related("question"))
+    by_id = {batch.id: batch for batch in batches}
+    sought = {item.external_id: item for item in items}
+    known = {item.provider_id: item.external_id for item in items if item.provider_id}
+    settled: set[int] = set()
     cursor: object | None = None
-    complete = False
     for _page in range(SINGLE_PAGES):
-        page = send_path.read_singles(job, cursor)
+        try:
+            page = send_path.read_singles(job, cursor, known, is_for_person=is_for_person)
+        except limiter.BusyError as busy:
+            _singles(account_id).filter(id__in=by_id).update(
+                next_at=db_now() + timedelta(seconds=busy.wait_s)
+            )
+            raise
         for found in page.items:
-            batch = sought.pop(found.external_id, None)
-            if batch is None:
-                continue
-            if batch.state == BatchState.DOUBT:
-                _adopt(batch, found.provider_id)
-            claimed = _claim(batch.id)
-            if claimed:
-                answers.record_items(claimed, [found])
-                _settle(claimed)
+            item = sought.pop(found.external_id, None)
+            if item is not None and _take_in(by_id[item.batch_id], found):
+                settled.add(by_id[item.batch_id].job_id)
         cursor = page.cursor
-        complete = cursor is None
-        if complete or not sought:
+        if cursor is None or not sought:
             break
-    for batch in sought.values():
-        # The list goes back without end: after all pages that we read, what is not there is not there.
-        if batch.state == BatchState.DOUBT:
-            _not_seen(batch)
-    EnrichmentJob.objects.filter(id__in={batch.job_id for batch in batches.values()}).update(
-        heard_at=db_now()
+    _look_deeper(job, by_id, sought, is_cut=cursor is not None, is_for_person=is_for_person)
+    for job_id in settled:  # people wait for its page
+        finish_if_done(job_id)
+    _keep_next_look(account_id)
+    EnrichmentJob.objects.filter(id__in={batch.job_id for batch in batches}).update(heard_at=db_now())
+
+
+def _singles(account_id: int) -> QuerySet[Batch]:
+    """Searches of single rows whose end is not known."""
+    return Batch.objects.filter(
+        account_id=account_id, mode=Mode.SINGLE, state__in=(BatchState.SENT, BatchState.DOUBT)
     )
 
 
-def _settle(batch: Batch) -> None:
-    """Free the claim; a batch without open questions is done."""
-    if answers.unsettled(batch) == 0:
-        answers.close(batch)
-        EnrichmentJob.objects.filter(id=batch.job_id).update(next_due_at=db_now())
-    else:
+def _take_look(account_id: int) -> bool | None:
+    """The right to look for everything that is due, by setting when each is due again; whether a person waits for one of
+    them. None when nothing is due, or another worker was first."""
+    now = db_now()
+    is_for_person: bool | None = None
+    for batch in _singles(account_id).filter(next_at__lte=now):
+        age_s = (now - batch.sent_at).total_seconds() if batch.sent_at else 0.0
+        # The longer it takes, the longer until the next look: a search that never ends must not read for ever.
+        again_s = min(max(settings.SINGLE_LOOK_S, age_s / 2), settings.SINGLE_LOOK_MOST_S)
+        mine = Batch.objects.filter(id=batch.id, next_at=batch.next_at)
+        if mine.update(next_at=now + timedelta(seconds=again_s)):
+            is_for_person = bool(is_for_person) or age_s < settings.SINGLE_LOOK_MOST_S
+    return is_for_person
+
+
+def _take_in(batch: Batch, found: ProviderItem) -> bool:
+    """What a look brought about one search. True when its batch is over."""
+    if batch.state == BatchState.DOUBT:
+        _adopt(batch, found.provider_id)
+        BatchItem.objects.filter(batch=batch, external_id=found.external_id).update(
+            provider_id=found.provider_id
+        )
+    if found.state is ItemState.PENDING:
+        return False
+    claimed = _claim(batch.id)
+    if claimed is None:
+        return False
+    answers.record_items(claimed, [found])
+    return _settle(claimed)
+
+
+def _look_deeper(
+    job: EnrichmentJob,
+    batches: dict[int, Batch],
+    sought: dict[str, BatchItem],
+    *,
+    is_cut: bool,
+    is_for_person: bool,
+) -> None:
+    """Searches that the listing did not show. One that lies behind the pages that we read is asked for by its own id, one
+    at a time; after all pages, what is in doubt is not there."""
+    by_id = None
+    for item in sought.values():
+        batch = batches[item.batch_id]
+        if batch.state == BatchState.DOUBT:
+            _not_seen(batch)
+        elif item.provider_id and is_cut and by_id is None:
+            by_id = item
+    if by_id is not None:
+        found = send_path.read_single(job, by_id, is_for_person=is_for_person)
+        if found is not None:
+            _take_in(batches[by_id.batch_id], found)
+
+
+def _keep_next_look(account_id: int) -> None:
+    """The slot of reading at which the next look for a person comes."""
+    young = db_now() - timedelta(seconds=settings.SINGLE_LOOK_MOST_S)
+    next_at = _singles(account_id).filter(sent_at__gte=young).aggregate(at=Min("next_at"))["at"]
+    if next_at is not None:
+        send_path.keep_slot(account_id, next_at)
+
+
+def _settle(batch: Batch) -> bool:
+    """Free the claim; a batch without open questions is done. True when it is."""
+    if answers.unsettled(batch):
         Batch.objects.filter(id=batch.id, fence=batch.fence).update(lease_until=None)
+        return False
+    answers.close(batch)
+    EnrichmentJob.objects.filter(id=batch.job_id).update(next_due_at=db_now())
+    return True
 
 
 # --- collecting -------------------------------------------------------------------------------------------------------------
 
 
-def _person_is_next(job: EnrichmentJob) -> bool:
-    """Whether somebody's look-up is due before the slot after the next one of reading: taking the next would make them wait."""
-    assert job.key is not None
-    account_id = job.key.account_id
-    slot_s = interval_s(ROUTES[send_path.ITEMS]) / settings.ICYPEAS_RATE_FACTOR
-    free_s = limiter.wait_for(account_id=account_id, route=send_path.ITEMS)
-    return Batch.objects.filter(
-        account_id=account_id,
-        mode=Mode.SINGLE,
-        state__in=(BatchState.SENT, BatchState.DOUBT),
-        next_at__lte=db_now() + timedelta(seconds=free_s + slot_s),
-    ).exists()
-
-
 def _collect_next(job: EnrichmentJob) -> bool:
-    """Fetch one page of answers of a finished bulk, unless somebody's look-up comes first."""
-    if _person_is_next(job):
-        return False
+    """Fetch one page of answers of a finished bulk. The limiter turns it away while a slot is kept for somebody's look-up."""
     due = Batch.objects.filter(job=job, state=BatchState.COLLECTING, next_at__lte=db_now()).order_by("number")
     for batch_id in due.values_list("id", flat=True)[:5]:
         batch = _claim(batch_id)
@@ -677,6 +769,9 @@ def _collect_next(job: EnrichmentJob) -> bool:
             continue
         try:
             _collect(job, batch)
+        except limiter.BusyError as busy:
+            # Back when the slot is so near that it may be taken.
+            raise limiter.BusyError(max(busy.wait_s - send_path.read_ahead_s(), 0.0)) from busy
         finally:
             Batch.objects.filter(id=batch.id, fence=batch.fence).update(lease_until=None)
         return True

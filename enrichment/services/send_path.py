@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -33,6 +33,7 @@ from enrichment.providers.base import (
     FilePage,
     FindRequest,
     ItemPage,
+    ItemState,
     KeyRejectedError,
     LeadPage,
     NotSentError,
@@ -58,7 +59,6 @@ from enrichment.services.answers import (
     leave_uncertain,
     record_items,
     return_rows,
-    unsettled,
 )
 from enrichment.services.transitions import lock_job, move_rows, pause, tell
 from keys import gate, limiter
@@ -93,7 +93,8 @@ def heartbeat(batch: Batch) -> Iterator[None]:
             while not done.wait(min(settings.HEARTBEAT_S / BEATS, settings.LEASE_S / 3)):
                 try:
                     now = db_now()
-                    held = Batch.objects.filter(id=batch.id, fence=batch.fence)
+                    # A lease that was given up while this beat was on its way stays given up.
+                    held = Batch.objects.filter(id=batch.id, fence=batch.fence, lease_until__isnull=False)
                     if held.update(lease_until=now + lease_end()):
                         EnrichmentJob.objects.filter(id=batch.job_id, slice_at__isnull=False).update(
                             slice_at=now
@@ -118,12 +119,14 @@ def _call(
     work: Callable[[Provider], T],
     *,
     between: Callable[[gate.Permit], None] | None = None,
+    max_wait_s: float = 3.0,
 ) -> T:
-    """Through the gate, one call, recorded. `between` commits the intent after the gate and before the send.
+    """Through the gate, one call, recorded. `between` commits the intent after the gate and before the send. A slot of the
+    limiter that is more than `max_wait_s` away is not taken.
 
     Raises `GateRefusedError`, `BusyError`, the provider's errors, and whatever `between` raises (then nothing was sent).
     """
-    permit = gate.admit(errand, max_wait_s=min(3.0, settings.LEASE_S / 3))
+    permit = gate.admit(errand, max_wait_s=min(max_wait_s, settings.LEASE_S / 3))
     if between is not None:
         between(permit)
     started = time.monotonic()
@@ -175,7 +178,35 @@ def outcome_of(error: ProviderError) -> Outcome:
     return Outcome.VENDOR_403 if error.status == 403 else Outcome.VENDOR_REJECTED
 
 
-def errand_for(job: EnrichmentJob, *, route: str, scope: str, rows: int = 0) -> gate.Errand:
+def slot_s(route: str) -> float:
+    """Seconds between two calls of a route."""
+    return interval_s(ROUTES[route]) / settings.ICYPEAS_RATE_FACTOR
+
+
+def keep_look(batch: Batch) -> None:
+    """What is sent for a person now is looked for in a moment, and its slot of reading is to be free then."""
+    keep_slot(batch.account_id, db_now() + timedelta(seconds=settings.SINGLE_FIRST_LOOK_S))
+
+
+def keep_slot(account_id: int, at: datetime) -> None:
+    """No list may take the slot of reading at `at`."""
+    limiter.keep_slot(account_id=account_id, route=ITEMS, at=at, interval_s=slot_s(ITEMS))
+
+
+def read_ahead_s() -> float:
+    """How far ahead of its time a list may take a slot of reading. Whatever is sent for a person now is looked for
+    `SINGLE_FIRST_LOOK_S` later, and must not meet a slot that was taken before it could keep one."""
+    return max(settings.SINGLE_FIRST_LOOK_S - slot_s(ITEMS), 0.0)
+
+
+def person_waits_s() -> float:
+    """How long a look for a person may wait for its slot: another person's may have just gone."""
+    return max(3.0, 2 * slot_s(ITEMS))
+
+
+def errand_for(
+    job: EnrichmentJob, *, route: str, scope: str, rows: int = 0, is_for_person: bool = False
+) -> gate.Errand:
     """What the gate must know about a call for this job."""
     operation = operations.get(job.operation)
     assert job.key_id is not None
@@ -184,12 +215,13 @@ def errand_for(job: EnrichmentJob, *, route: str, scope: str, rows: int = 0) -> 
         environment=job.environment,
         scope=scope,
         route=route,
-        interval_s=interval_s(ROUTES[route]) / settings.ICYPEAS_RATE_FACTOR,
+        interval_s=slot_s(route),
         job=job.id,
         job_text=job.name,
         person=job.created_by.name,
         operation=operation.name,
         rows=rows,
+        is_for_person=is_for_person,
     )
 
 
@@ -212,6 +244,8 @@ def send(batch: Batch) -> None:
     route = operation.single_route if is_alone else operation.bulk_route
     errand = errand_for(job, route=route, scope=operation.scope(job.mode), rows=batch.size)
     items = list(BatchItem.objects.filter(batch=batch).select_related("question").order_by("id"))
+    if batch.mode == Mode.SINGLE:
+        keep_look(batch)
     with heartbeat(batch):
         try:
             receipt = _call(
@@ -237,8 +271,11 @@ def send(batch: Batch) -> None:
         except RefusedError as error:
             _back_to_waiting(batch, *_pause_for(error))
         else:
-            if isinstance(receipt, str):
-                _sent(batch, receipt)
+            if isinstance(receipt, str) and batch.mode == Mode.SINGLE:
+                _sent_alone(batch, receipt)
+            elif isinstance(receipt, str):
+                # Also a list of a route that answers at once, where Icypeas chose to answer later.
+                _sent(batch, receipt, Mode.BULK)
             elif isinstance(receipt, LeadPage):
                 _fetched(batch, receipt)
             else:
@@ -307,13 +344,13 @@ def _rows_of(batch: Batch) -> QuerySet[EnrichmentRow]:
     return EnrichmentRow.objects.filter(job_id=batch.job_id, question_id__in=questions)
 
 
-def _sent(batch: Batch, ref: str) -> None:
-    first = settings.SINGLE_FIRST_LOOK_S if batch.mode == Mode.SINGLE else settings.FILE_FIRST_LOOK_S
+def _sent(batch: Batch, ref: str, mode: Mode) -> None:
+    """Icypeas answers later: from now on the batch is followed as `mode`."""
     now = db_now()
+    first = settings.SINGLE_FIRST_LOOK_S if mode == Mode.SINGLE else settings.FILE_FIRST_LOOK_S
     Batch.objects.filter(id=batch.id, fence=batch.fence).update(
         state=BatchState.SENT,
-        # A list that Icypeas chose to answer later is followed as a bulk.
-        mode=Mode.BULK if batch.mode == Mode.DIRECT else batch.mode,
+        mode=mode,
         provider_ref=ref,
         sent_at=now,
         next_at=now + timedelta(seconds=first),
@@ -321,15 +358,36 @@ def _sent(batch: Batch, ref: str) -> None:
         message="",
     )
     EnrichmentJob.objects.filter(id=batch.job_id).update(heard_at=now, state_text="")
+    if mode == Mode.SINGLE:
+        keep_look(batch)
+
+
+def _sent_alone(batch: Batch, ref: str) -> None:
+    with transaction.atomic():
+        BatchItem.objects.filter(batch=hold(batch)).update(provider_id=ref)
+    _sent(batch, ref, Mode.SINGLE)
 
 
 def _answered(batch: Batch, items: Sequence[ProviderItem]) -> None:
-    """The call brought its answers; a row that it left out may have been paid."""
+    """The call brought its answers. Searches that still run are read later, by their ids; a row that the call left out may
+    have been paid."""
     with transaction.atomic():
         record_items(batch, items)
-        if unsettled(batch):
-            leave_uncertain(batch, code=NO_ANSWER, text=NO_ANSWER_TEXT)
-        close(batch)
+        left = {item.external_id: item for item in BatchItem.objects.filter(batch=batch, is_settled=False)}
+        for item in items:
+            if (
+                item.state is ItemState.PENDING
+                and item.external_id in left
+                and item.provider_id != item.external_id
+            ):
+                left[item.external_id].provider_id = item.provider_id
+        if not left or not all(item.provider_id for item in left.values()):
+            if left:
+                leave_uncertain(batch, code=NO_ANSWER, text=NO_ANSWER_TEXT)
+            close(batch)
+            return
+        BatchItem.objects.bulk_update(left.values(), ["provider_id"])
+    _sent(batch, "", Mode.SINGLE)
 
 
 def _fetched(batch: Batch, page: LeadPage) -> None:
@@ -497,32 +555,63 @@ def read_file_items(job: EnrichmentJob, batch: Batch, cursor: object | None) -> 
         return _judged(provider, page, BatchItem.objects.filter(batch=batch))
 
     with heartbeat(batch):
-        return _call(errand, read)
+        return _call(errand, read, max_wait_s=read_ahead_s())
 
 
 def _named_by_place(batch: Batch, page: ItemPage) -> ItemPage:
-    """Items of a list that was sent without external ids, under those of the rows at their places."""
-    ids = dict(
-        enumerate(BatchItem.objects.filter(batch=batch).order_by("id").values_list("external_id", flat=True))
-    )
+    """Items of a list that was sent without external ids, under those of the rows at their places. Icypeas counts places
+    from 0, and an integrator saw 1; a page that tells neither names nobody."""
+    ids = list(BatchItem.objects.filter(batch=batch).order_by("id").values_list("external_id", flat=True))
+    places = {found.order for found in page.items if found.order is not None}
+    if 0 in places and len(ids) not in places:
+        first = 0
+    elif len(ids) in places and 0 not in places:
+        first = 1
+    else:
+        return page
+    by_place = dict(enumerate(ids, start=first))
     items = [
         found
         if found.external_id or found.order is None
-        else replace(found, external_id=ids.get(found.order, ""))
+        else replace(found, external_id=by_place.get(found.order, ""))
         for found in page.items
     ]
     return replace(page, items=items)
 
 
-def read_singles(job: EnrichmentJob, cursor: object | None) -> ItemPage:
-    """One page of the account's single searches, newest first."""
-    errand = errand_for(job, route=ITEMS, scope=gate.ACCOUNT_READ, rows=1)
+def read_singles(
+    job: EnrichmentJob, cursor: object | None, known: Mapping[str, str], *, is_for_person: bool
+) -> ItemPage:
+    """One page of the account's single searches, newest first. `known` has the external ids of searches whose own id we
+    know: an item is that search whatever else it says."""
+    errand = errand_for(job, route=ITEMS, scope=gate.ACCOUNT_READ, rows=1, is_for_person=is_for_person)
 
     def read(provider: Provider) -> ItemPage:
         page = provider.read_single_items(operation=None, cursor=cursor)
+        page = replace(page, items=[_named(found, known) for found in page.items])
         return _judged(provider, page, BatchItem.objects.filter(batch__mode=Mode.SINGLE))
 
-    return _call(errand, read)
+    return _call(errand, read, max_wait_s=person_waits_s())
+
+
+def read_single(job: EnrichmentJob, item: BatchItem, *, is_for_person: bool) -> ProviderItem | None:
+    """One search by its own id; None while Icypeas does not show it."""
+    errand = errand_for(job, route=ITEMS, scope=gate.ACCOUNT_READ, rows=1, is_for_person=is_for_person)
+    question = item.question
+
+    def read(provider: Provider) -> ProviderItem | None:
+        found = provider.read_item(item.provider_id, operation=question.operation)
+        if found is None:
+            return None
+        found = replace(found, external_id=item.external_id)
+        return provider.judge(found, operation=question.operation, inputs=question.inputs)
+
+    return _call(errand, read, max_wait_s=person_waits_s())
+
+
+def _named(found: ProviderItem, known: Mapping[str, str]) -> ProviderItem:
+    external_id = known.get(found.provider_id)
+    return found if external_id is None else replace(found, external_id=external_id)
 
 
 def _judged(provider: Provider, page: ItemPage, items: QuerySet[BatchItem]) -> ItemPage:
@@ -550,7 +639,7 @@ def count_leads(key: KeyRecord, operation_name: str, query: Mapping[str, Any], *
         environment=key.environment,
         scope=operation.scope(Mode.BULK),
         route=operation.count_route,
-        interval_s=interval_s(ROUTES[operation.count_route]) / settings.ICYPEAS_RATE_FACTOR,
+        interval_s=slot_s(operation.count_route),
         person=person,
         operation=operation.name,
     )
@@ -564,7 +653,7 @@ def read_balance(key: KeyRecord, *, person: str = "", is_probe: bool = False) ->
         environment=key.environment,
         scope=gate.ACCOUNT_READ,
         route=BALANCE,
-        interval_s=interval_s(ROUTES[BALANCE]) / settings.ICYPEAS_RATE_FACTOR,
+        interval_s=slot_s(BALANCE),
         person=person,
         operation="balance",
         is_probe=is_probe,

@@ -33,6 +33,7 @@ CLOCKS = {
     "FILE_LOOK_S": 0.06,
     "SINGLE_FIRST_LOOK_S": 0.05,
     "SINGLE_LOOK_S": 0.06,
+    "SINGLE_LOOK_MOST_S": 0.6,
     "RETRY_S": 0.05,
     "BREAKER_FIRST_S": 0.2,
     "BREAKER_MOST_S": 1.0,

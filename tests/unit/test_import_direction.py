@@ -71,7 +71,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("enrichment.services.transitions",),
     ("enrichment.services.reservations",),
     ("enrichment.services.answers",),
-    ("enrichment.services.send_path",),
+    ("enrichment.services.send_path", "enrichment.services.side_by_side"),
     ("enrichment.services.decisions",),
     (
         "enrichment.services.processing",

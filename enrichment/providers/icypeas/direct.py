@@ -89,9 +89,13 @@ def parse_listed(raw: Any, read: Read) -> ProviderItem | None:
     if listed is None:
         return None
     item = parse(raw, external_id=listed.external_id, read=read)
-    order = raw.get("order")
-    is_place = isinstance(order, int) and not isinstance(order, bool) and 0 <= order <= _MAX_PLACE
-    return item and replace(item, provider_id=listed.provider_id, order=order if is_place else None)
+    return item and replace(item, provider_id=listed.provider_id, order=_place(raw.get("order")))
+
+
+def _place(value: Any) -> int | None:
+    """The place of a row in its list: a whole number or a numeral; None when it is none."""
+    text = text_of(value, most=10)
+    return int(text) if text.isascii() and text.isdigit() and int(text) <= _MAX_PLACE else None
 
 
 # --- Answers that are the address of a page ------------------------------------------------------------
@@ -101,12 +105,16 @@ def _page_in(column: str) -> Read:
     return lambda raw: {column: _page_address(raw)}
 
 
-def _page_address(raw: Mapping[str, Any]) -> str:
-    """The http or https address in `result`, `results`, `url` or the first of `urls`; else empty."""
+def _page_address(raw: Mapping[str, Any], *, depth: int = 3) -> str:
+    """The http or https address in `result`, `results`, `url` or the first of `urls`, each a text or an object that has it
+    under one of these names; else empty."""
     urls = raw.get("urls")
     first = urls[0] if isinstance(urls, list) and urls else None
     for candidate in (raw.get("result"), raw.get("results"), raw.get("url"), first):
-        found = url(object_of(candidate).get("url") if isinstance(candidate, dict) else candidate)
+        if isinstance(candidate, dict):
+            found = _page_address(candidate, depth=depth - 1) if depth else ""
+        else:
+            found = url(candidate)
         if found:
             return found
     return ""

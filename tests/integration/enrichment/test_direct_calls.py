@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -17,6 +18,7 @@ from enrichment.providers import factory
 from enrichment.providers.base import (
     BulkRequest,
     ItemState,
+    KeyRejectedError,
     NotSentError,
     ProviderItem,
     UncertainOutcomeError,
@@ -36,12 +38,19 @@ class DirectProvider:
 
     troubles: list[Exception] = field(default_factory=list)
     leaves_out: int = 0
+    takes_s: float = 0.0
+    most_at_once: int = 0
     calls: list[list[str]] = field(default_factory=list)
+    _running: list[str] = field(default_factory=list)
 
     def ask(self, request: BulkRequest) -> Sequence[ProviderItem]:
         self.calls.append([row["email"] for row in request.rows])
         if self.troubles:
             raise self.troubles.pop(0)
+        self._running.append(request.name)
+        self.most_at_once = max(self.most_at_once, len(self._running))
+        time.sleep(self.takes_s)
+        self._running.remove(request.name)
         items = [
             ProviderItem(
                 provider_id=f"p-{ours}",
@@ -61,8 +70,9 @@ class DirectProvider:
 
 
 @pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch) -> DirectProvider:
-    """Verification as if its route answered at once, four rows a call."""
+def provider(monkeypatch: pytest.MonkeyPatch, settings: Any) -> DirectProvider:
+    """Verification as if its route answered at once, four rows a call, one after the other."""
+    settings.DIRECT_AT_ONCE = 1
     direct = DirectProvider()
     monkeypatch.setattr(factory, "make_provider", lambda **_: direct)
     operation = replace(EMAIL_VERIFICATION, direct_rows=4)
@@ -76,6 +86,54 @@ def test_answers_come_in_the_call_a_few_rows_at_a_time(engine: Engine, provider:
     assert (job.state, job.rows_found) == ("completed", 9)
     assert [len(call) for call in provider.calls] == [4, 4, 1]
     assert ledger.job_sums(job.id).charged == 9 * job.price
+
+
+def test_calls_of_a_list_wait_for_their_answers_side_by_side(
+    engine: Engine, provider: DirectProvider, settings: Any
+) -> None:
+    settings.DIRECT_AT_ONCE = 5
+    provider.takes_s = 0.3
+    job = engine.start(60)
+    started = time.monotonic()
+
+    engine.run(job)
+
+    assert (job.state, job.rows_found) == ("completed", 60)
+    assert provider.most_at_once == 5
+    assert time.monotonic() - started < 0.6 * 15 * 0.3
+    assert sorted(address for call in provider.calls for address in call) == sorted(
+        row.cells[0] for row in job.rows.all()
+    )
+    assert ledger.job_sums(job.id).charged == 60 * job.price
+
+
+def test_refusal_of_the_key_ends_what_goes_side_by_side(
+    engine: Engine, provider: DirectProvider, settings: Any
+) -> None:
+    settings.DIRECT_AT_ONCE = 3
+    provider.takes_s = 0.05
+    job = engine.start(200)
+    provider.troubles = [KeyRejectedError("no"), KeyRejectedError("no"), KeyRejectedError("no")]
+
+    engine.run(job)
+
+    assert (job.state, job.pause_reason) == ("paused", "key")
+    assert len(provider.calls) <= 6
+    assert job.rows_waiting + job.rows_found == 200
+
+
+def test_person_is_served_while_calls_go_side_by_side(
+    engine: Engine, provider: DirectProvider, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.DIRECT_AT_ONCE = 2
+    provider.takes_s = 0.5
+    served: list[int] = []
+    monkeypatch.setattr(processing, "_serve_people_first", served.append)
+    job = engine.start(16)
+
+    engine.run(job)
+
+    assert len(served) >= 4  # a few times in each second, and not once a round
 
 
 def test_call_risks_no_more_than_the_set_credits(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -285,3 +286,37 @@ def test_totals_are_those_of_exactly_the_filter(engine: Engine) -> None:
     assert (found.jobs, found.rows, found.people) == (1, 3, 1)
     assert found.charged == Decimal("0.3")
     assert found.useful == EnrichmentRow.objects.filter(job=first, state="found").count()
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="reads SQLite's words for its plans")
+def test_start_of_a_look_up_reads_no_whole_table_of_answers_or_rows(engine: Engine) -> None:
+    engine.run(engine.start(60))
+    asked: list[tuple[str, Any]] = []
+
+    def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.startswith("SELECT"):
+            asked.append((sql, params))
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(note):
+        submission.look_up(
+            Actor(engine.person),
+            operation="email-verification",
+            told={"email": "ann@sbx-found.example"},
+            key=engine.key,
+            purpose="",
+            freshness_days=90,
+            token=submission.new_token(),
+        )
+
+    plans: list[str] = []
+    with connection.cursor() as cursor:
+        for sql, params in asked:
+            cursor.execute(f"EXPLAIN QUERY PLAN {sql}", params)
+            plans += [f"{step[3]}: {sql}" for step in cursor.fetchall()]
+    # All questions of an operation, or a range of times, are as good as the whole table.
+    big = re.compile(
+        r"SCAN (enrichment_(answer|question|enrichmentrow)|U\d)\b|SEARCH .*(answered_at>|\(realm=\? AND operation=\?\))"
+    )
+    assert not [plan for plan in plans if big.match(plan)]
+    assert len(asked) > 10

@@ -2,19 +2,32 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import timedelta
 
 import pytest
 from django.db import connection
 
 from keys import limiter
+from keys.clock import db_now
 from keys.models import Account, RateSlot
 from tests import factories
 
 
 def take(
-    account: Account, *, route: str = "bulk-search", interval_s: float = 1.0, max_wait_s: float = 60
+    account: Account,
+    *,
+    route: str = "bulk-search",
+    interval_s: float = 1.0,
+    max_wait_s: float = 60,
+    for_person: bool = False,
 ) -> float:
-    return limiter.take_slot(account_id=account.id, route=route, interval_s=interval_s, max_wait_s=max_wait_s)
+    return limiter.take_slot(
+        account_id=account.id,
+        route=route,
+        interval_s=interval_s,
+        max_wait_s=max_wait_s,
+        for_person=for_person,
+    )
 
 
 @pytest.mark.django_db
@@ -81,6 +94,71 @@ def test_holding_back_never_brings_a_slot_nearer() -> None:
     limiter.hold_back(account_id=account.id, route="bulk-search", seconds=5)
 
     assert take(account) == pytest.approx(30, abs=0.5)
+
+
+def keep(account: Account, in_s: float, *, interval_s: float = 1.0) -> None:
+    at = db_now() + timedelta(seconds=in_s)
+    limiter.keep_slot(account_id=account.id, route="bulk-search", at=at, interval_s=interval_s)
+
+
+@pytest.mark.django_db
+def test_slot_that_is_kept_for_a_person_is_free_at_its_moment() -> None:
+    account = factories.make_account()
+    keep(account, 0.4, interval_s=0.3)
+
+    assert take(account, interval_s=0.3) == 0  # ends before
+    with pytest.raises(limiter.BusyError) as told:
+        take(account, interval_s=0.3)
+    time.sleep(0.4)
+
+    assert told.value.wait_s == pytest.approx(0.7, abs=0.05)  # behind the person's slot
+    assert take(account, interval_s=0.3, for_person=True) == 0
+
+
+@pytest.mark.django_db
+def test_person_who_does_not_come_keeps_a_slot_for_two_distances_only() -> None:
+    account = factories.make_account()
+    keep(account, 0.0, interval_s=0.2)
+
+    with pytest.raises(limiter.BusyError) as told:
+        take(account, interval_s=0.2)
+    assert told.value.wait_s <= 0.2
+    time.sleep(0.3)
+    with pytest.raises(limiter.BusyError):  # late, not dead
+        take(account, interval_s=0.2)
+    time.sleep(0.15)
+
+    assert take(account, interval_s=0.2) == 0
+
+
+@pytest.mark.django_db
+def test_earlier_of_two_kept_moments_stays_and_a_look_ends_both() -> None:
+    account = factories.make_account()
+    keep(account, 5)
+    keep(account, 2)
+    keep(account, 4)
+
+    kept_us = RateSlot.objects.get().kept_us
+    assert kept_us / 1_000_000 == pytest.approx(time.time() + 2, abs=0.3)
+    take(account, for_person=True)
+    assert RateSlot.objects.get().kept_us == 0
+
+
+@pytest.mark.django_db
+def test_lists_have_every_other_slot_while_people_never_stop_asking() -> None:
+    account = factories.make_account()
+    served: list[str] = []
+
+    while len(served) < 10:
+        keep(account, 0.0, interval_s=0.05)
+        for who, is_person in (("list", False), ("person", True)):
+            try:
+                time.sleep(take(account, interval_s=0.05, for_person=is_person))
+            except limiter.BusyError:
+                continue
+            served.append(who)
+
+    assert served.count("list") == 5
 
 
 @pytest.mark.django_db(transaction=True)

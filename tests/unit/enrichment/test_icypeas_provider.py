@@ -1,11 +1,8 @@
-import copy
 import json
 from decimal import Decimal
 
 import httpx
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from enrichment.providers.base import (
     BadInputError,
@@ -19,7 +16,7 @@ from enrichment.providers.base import (
 )
 from enrichment.providers.factory import make_provider
 from enrichment.providers.icypeas.provider import IcypeasProvider
-from tests.unit.enrichment.icypeas_wire import SECRET, Wire, answer, ending, payload, present
+from tests.unit.enrichment.icypeas_wire import SECRET, Wire, answer, payload, present
 
 
 def talking(*replies, **options) -> tuple[Provider, Wire]:
@@ -276,62 +273,3 @@ def test_make_provider_gives_a_provider_that_does_not_show_the_key():
     provider.close()
 
     assert SECRET not in repr(provider) + repr(vars(provider))
-
-
-# --- whatever comes ---
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=8,
-)
-TEMPLATES = ["submit_single", "submit_bulk", "files", "items_search", "items_verification", "balance"]
-
-
-def places(value, path=()):
-    """Every path into a JSON value."""
-    yield path
-    if isinstance(value, dict | list):
-        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from places(inner, (*path, key))
-
-
-@st.composite
-def mutations(draw):
-    """A documented answer in which up to four places were replaced or removed."""
-    found = copy.deepcopy(payload(draw(st.sampled_from(TEMPLATES))))
-    for _ in range(draw(st.integers(1, 4))):
-        path = draw(st.sampled_from([path for path in places(found) if path]))
-        parent = found
-        for key in path[:-1]:
-            parent = parent[key]
-        if draw(st.booleans()):
-            parent[path[-1]] = draw(JSON)
-        else:
-            del parent[path[-1]]
-        if not found:
-            break
-    return found
-
-
-@settings(deadline=None)
-@given(found=mutations() | st.dictionaries(st.sampled_from(["success", "items", "files", "item"]), JSON))
-def test_provider_raises_nothing_but_the_error_tree_whatever_is_answered(found):
-    provider, _ = talking(httpx.Response(200, content=json.dumps(found).encode()))
-    calls = [
-        lambda: provider.submit_bulk(bulk()),
-        lambda: provider.submit_single(SingleRequest("email-search", {"company": "x.example"}, "row-1")),
-        lambda: provider.list_files(),
-        lambda: provider.read_file_items("file-1", operation="email-search"),
-        lambda: provider.read_single_items(operation="email-verification"),
-        lambda: provider.read_item("s-found", operation="domain-search"),
-        lambda: provider.read_balance(),
-    ]
-
-    for call in calls:
-        end = ending(call)
-
-        # Whatever comes out can be stored: finite, UTF-8, and without the character that databases refuse.
-        for item in getattr(end, "items", ()):
-            text = json.dumps([dict(item.raw), dict(item.result)], allow_nan=False, ensure_ascii=False)
-            assert "\\u0000" not in text.encode().decode()

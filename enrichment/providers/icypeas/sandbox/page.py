@@ -26,6 +26,8 @@ SWITCH_WORDS: Final = {
     "needs_one_credit_a_row": "Accept a list only with one credit a row",
     "needs_user_id": "Refuse lists without the user id",
     "scrapes_later": "Answer lists of pages later, as a file",
+    "lookups_later": "Answer reverse look-ups before they have ended",
+    "bare_singles": "List single searches with id, status and results alone",
     "webhooks_duplicated": "Call webhooks twice",
     "webhooks_shuffled": "Call webhooks out of order",
     "webhooks_dropped": "Lose webhooks",

@@ -198,14 +198,37 @@ def read_external_ids(fields: Fields, name: str, rows: int) -> list[str]:
 
 def look_up_email(call: Call) -> Reply:
     """POST /reverse-email-lookup: who is behind one address."""
+    if call.sandbox.switches.lookups_later:
+        fields = Fields(call.body)
+        email = fields.text("email", is_required=True)
+        return refuse(fields.errors) if fields.errors else _begin(call, [[email]], is_one=True)
     return _answer_one(call, "reverse-email-lookup", ["email"])
 
 
 def look_up_emails(call: Call) -> Reply:
     """POST /reverse-email-lookups: who is behind 2 to 50 addresses."""
     fields = Fields(call.body)
-    emails = fields.texts("data", least=2, most=MAX_DIRECT_ROWS)
-    return _answer_many(call, fields, "reverse-email-lookup", [[email] for email in emails])
+    rows = [[email] for email in fields.texts("data", least=2, most=MAX_DIRECT_ROWS)]
+    if call.sandbox.switches.lookups_later and not fields.errors:
+        return _begin(call, rows)
+    return _answer_many(call, fields, "reverse-email-lookup", rows)
+
+
+def _begin(call: Call, rows: list[list[str]], *, is_one: bool = False) -> Reply:
+    """Reverse look-ups that have only begun: their ids, under which they can be read."""
+    task = DIRECT_TASKS["reverse-email-lookup"]
+    now_ms = call.sandbox.clock.now_ms()
+    begun = [
+        {
+            "searchId": call.sandbox.store.add_single(
+                call.account.user_id, task, cells, external_id="", webhook_url="", now_ms=now_ms
+            ),
+            "status": "IN_PROGRESS",
+            "result": "",
+        }
+        for cells in rows
+    ]
+    return make_reply(200, {"success": True, **begun[0]} if is_one else {"success": True, "data": begun})
 
 
 def find_profile(call: Call) -> Reply:
@@ -246,6 +269,7 @@ def scrape(call: Call) -> Reply:
     rows = [[url] for url in urls]
     if not call.sandbox.switches.scrapes_later:
         return _answer_many(call, fields, task.name, rows)
+    external_ids = read_external_ids(fields.custom(), "custom.externalIds", len(rows))
     if fields.errors:
         return refuse(fields.errors)
     file_id = call.sandbox.store.add_bulk(
@@ -253,7 +277,7 @@ def scrape(call: Call) -> Reply:
         task,
         rows,
         name=task.name,
-        external_ids=[""] * len(rows),
+        external_ids=external_ids or [""] * len(rows),
         webhook_url="",
         is_shuffled=call.sandbox.switches.shuffle,
         needed_micro=0,
@@ -362,7 +386,7 @@ def read_items(call: Call) -> Reply:
         row = sandbox.store.read_search(user_id, search_id, visible_ms=call.visible_ms)
         if row is None:
             return _refuse_unknown("id")
-        items = [format_item(row, user_id, sandbox.clock.now_ms())]
+        items = _shown(call, [format_item(row, user_id, sandbox.clock.now_ms())])
         return make_reply(200, {"success": True, "items": items, "total": 1, "sorts": [[], []]})
     if mode == "single":
         page = sandbox.store.list_singles(
@@ -379,10 +403,18 @@ def read_items(call: Call) -> Reply:
     else:
         page = sandbox.store.list_bulk_rows(user_id, limit=limit, cursor=cursor, visible_ms=call.visible_ms)
     now_ms = sandbox.clock.now_ms()
-    items = [format_item(row, user_id, now_ms) for row in page.rows]
+    items = _shown(call, [format_item(row, user_id, now_ms) for row in page.rows])
     return make_reply(
         200, {"success": True, "items": items, "total": page.total, "sorts": format_sorts(page)}
     )
+
+
+def _shown(call: Call, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Items as they are listed: single searches with the bare necessities when the switch says so."""
+    if not call.sandbox.switches.bare_singles:
+        return items
+    bare = ("_id", "status", "results")
+    return [item if "file" in item else {key: item[key] for key in bare if key in item} for item in items]
 
 
 def _refuse_unknown(field: str) -> Reply:

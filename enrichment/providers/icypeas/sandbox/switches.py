@@ -20,7 +20,9 @@ class Switches:
     `rate_scale` multiplies the limits further. `needs_one_credit_a_row` makes a bulk's balance check count one
     credit a row instead of the task's price. `needs_user_id` refuses bulk calls without the `user` key.
     `visibility_lag_s` (sandbox seconds) hides what was just accepted from reads.
-    `scrapes_later` answers lists of pages to read with a file, as a bulk, which one integrator saw.
+    `scrapes_later` answers lists of pages to read with a file, as a bulk, which one integrator saw. `lookups_later` answers
+    reverse look-ups while they still run: they are read by their search id. `bare_singles` lists single searches with
+    nothing but `_id`, `status` and `results`, which is all that may be counted on.
     `webhooks_delay_s` is wall time. `api_off` answers 401 to every key, as an account without API access does.
     `shuffle` holds for bulks submitted from then on, so that a listing under way keeps its order.
     """
@@ -35,6 +37,8 @@ class Switches:
     key_revoked: bool = False
     visibility_lag_s: float = 0.0
     scrapes_later: bool = False
+    lookups_later: bool = False
+    bare_singles: bool = False
     webhooks_duplicated: bool = False
     webhooks_shuffled: bool = False
     webhooks_dropped: bool = False
