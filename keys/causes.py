@@ -31,6 +31,7 @@ _KEYS = r"(api[ _-]?)?keys?\b|api access|authenticat\w+|this method"
 _END = r"retir\w+|deprecat\w+|no longer|sunset|discontinu\w+|end of life|ended on|removed|replaced by"
 _NO = r"forbid\w*|not allow\w*|disallow\w*|prohibit\w*|block\w*|restrict\w*|disabl\w+|deni\w+"
 _RULE = r"polic(y|ies)|organi[sz]ation\w*|administrator\w*|admin\b|compliance"
+_OURS = re.compile(r"^[a-z-]+: (HTTP \d+: )?")  # what the client puts before their words
 _RETIRED = re.compile(rf"({_KEYS}).{{0,80}}({_END})|({_END}).{{0,80}}({_KEYS})", re.IGNORECASE | re.DOTALL)
 _FORBIDDEN = re.compile(rf"(?=.*({_NO}))(?=.*({_RULE}))(?=.*({_KEYS}))", re.IGNORECASE | re.DOTALL)
 
@@ -252,6 +253,7 @@ def _user_id(facts: Facts) -> Cause | None:
 def _closed(facts: Facts) -> Cause | None:
     """The way in is closed: by its end at the provider, or by a rule. Names the notice and its day, and offers no retry."""
     message = facts.call.message
+    notice = _OURS.sub("", message).rstrip(".")
     day, owner = (
         f"{facts.first_bad.at:%d %b %Y}",
         f"Whoever owns the account {facts.key.account.name} at Icypeas",
@@ -260,7 +262,7 @@ def _closed(facts: Facts) -> Cause | None:
         return Cause(
             "A policy forbids keys",
             VENDOR,
-            f"The notice, first seen on {day}, reads: “{message}”. A rule of the organisation keeps keys out; nothing is wrong with this one.",
+            f"The notice, first seen on {day}, reads: “{notice}”. A rule of the organisation keeps keys out; nothing is wrong with this one.",
             [
                 "Ask whoever sets the rules of the organisation at Icypeas whether this workload may be excepted.",
                 "Pause the workloads of this key until then.",
@@ -273,7 +275,7 @@ def _closed(facts: Facts) -> Cause | None:
         return Cause(
             "Icypeas retires keys as a way in",
             VENDOR,
-            f"The notice, first seen on {day}, reads: “{message}”. A provider may end a way in; every key ends with it.",
+            f"The notice, first seen on {day}, reads: “{notice}”. A provider may end a way in; every key ends with it.",
             [
                 "Read the notice at Icypeas, and ask its support which way in is open.",
                 "Pause the workloads of this key until this app speaks it.",

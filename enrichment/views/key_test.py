@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from config.htmx import HtmxHttpRequest, wants_partial
 from enrichment import tasks
 from enrichment.services import key_tests, submission
-from keys import selectors
+from keys import explainer, selectors
 from keys.clock import db_now
 from keys.models import KeyRecord, KeyTest
 from people.audit import Actor
@@ -58,11 +58,22 @@ def key_test(request: HttpRequest, name: str) -> HttpResponseBase:
     return render(request, "enrichment/key_test.html", context)
 
 
+def _why_url(key: KeyRecord, test: KeyTest | None) -> str:
+    """Where the call is explained that the test ended at; "" where none was made."""
+    if test is None or not any(check["state"] == "bad" for check in test.checks):
+        return ""
+    call = explainer.failed_calls(key)
+    if call is None or not call.is_probe or call.at < test.asked_at:
+        return ""
+    return reverse("enrichment:call_why", args=[key.name, call.id])
+
+
 def _result(key: KeyRecord, test: KeyTest | None) -> dict[str, Any]:
     waits = test is not None and test.done_at is None and test.asked_at > db_now() - key_tests.PATIENCE
     return {
         "test": test,
         "waits": waits,
+        "why_url": _why_url(key, test),
         "checks": [{**check, "state": check["state"].replace(" ", "_")} for check in test.checks]
         if test
         else [],

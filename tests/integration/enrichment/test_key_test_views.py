@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -80,6 +81,8 @@ def test_refused_key_ends_at_its_step(
         "not reached",
     )
     assert words in str(test.checks)
+    (link,) = re.findall(r'href="(/keys/[^"]+/calls/\d+/)"', result(as_person(engine.person), test))
+    assert "What to do" in as_person(engine.person).get(link).content.decode()
 
 
 def test_secret_that_is_not_there_calls_nobody(engine: Engine, as_person: AsPerson, monkeypatch: Any) -> None:

@@ -486,7 +486,19 @@ def test_page_shows_accounts_calls_and_charges(sandbox):
 
 
 @pytest.mark.parametrize(
-    "profile", ["normal", "slow", "flaky", "out-of-credits", "key-revoked", "api-off", "rate-limited"]
+    "profile",
+    [
+        "normal",
+        "slow",
+        "flaky",
+        "out-of-credits",
+        "key-revoked",
+        "api-off",
+        "rate-limited",
+        "unpaid",
+        "keys-retired",
+        "keys-forbidden",
+    ],
 )
 def test_page_chooses_a_profile_and_comes_back(sandbox, profile):
     answer = sandbox.control.post("/control/profile", data={"profile": profile})
