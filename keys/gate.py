@@ -53,8 +53,8 @@ class Errand:
 
     @property
     def is_paid(self) -> bool:
-        """Only paid calls carry rows."""
-        return self.rows > 0
+        """Only calls that ask rows cost anything; one that reads answers names its rows for the record alone."""
+        return self.rows > 0 and self.scope != ACCOUNT_READ
 
 
 @dataclass(frozen=True)
@@ -135,11 +135,12 @@ def admit(errand: Errand, *, max_wait_s: float) -> Permit:
         api_secret = resolve(key.account.api_secret_ref) if key.account.signs_requests else None
     except SecretError as error:
         raise _refuse(key, errand, Outcome.SECRET_MISSING, str(error)) from None
-    if errand.is_paid:
-        breaker.pass_through(key.account_id)
     wait_s = limiter.take_slot(
         account_id=key.account_id, route=errand.route, interval_s=errand.interval_s, max_wait_s=max_wait_s
     )
+    if errand.is_paid:
+        # After the slot: a try of the breaker that then has to wait would be lost for everybody.
+        breaker.pass_through(key.account_id)
     if wait_s > 0:
         time.sleep(wait_s)
     return Permit(errand, key, key.account, resolved, api_secret)

@@ -222,6 +222,9 @@ FILE_FIRST_LOOK_S = _clock(8, 0.2)
 FILE_LOOK_S = _clock(20, 0.2)
 SINGLE_FIRST_LOOK_S = _clock(4, 0.2)
 SINGLE_LOOK_S = _clock(4, 0.2)
+# What was sent that long ago is looked for that rarely: (age, gap).
+LOOK_GAPS_S = ((_clock(60), _clock(15)), (_clock(600), _clock(120)))
+ANSWER_S = 86_400.0  # then what Icypeas accepted and never ended is left to a person; not compressed
 RETRY_S = _clock(5)  # first wait after a connection that never opened; doubles up to a minute
 BREAKER_FIRST_S = _clock(30)  # after five paid calls without a clear answer; doubles with each further one
 BREAKER_MOST_S = _clock(900)

@@ -10,12 +10,12 @@ import logging
 import secrets
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F, Max, Min, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Exists, F, Max, Min, OuterRef, Q, QuerySet, Subquery
 
 from enrichment import operations
 from enrichment.choices import (
@@ -64,6 +64,11 @@ NO_LOOK_UP = "no_look_up"
 NO_LOOK_UP_TEXT = (
     "The connection broke after we sent this, and such a call cannot be looked up. It may have been charged."
 )
+UNREADABLE_TEXT = (
+    "Reading the answers stopped three workers, so they are left unread. They may have been charged."
+)
+TOO_LATE = "too_late"
+TOO_LATE_TEXT = "Icypeas accepted this and gave no answer within a day. It may have been charged."
 NO_MORE_LEADS = "no_more_leads"
 NO_MORE_LEADS_TEXT = "The search has no more leads than those above. Nothing was charged for this place."
 LISTING_BROKE = "listing_broke"
@@ -141,10 +146,12 @@ def _safe_step(job_id: int) -> float | None:
     except gate.GateRefusedError as refused:
         return _pause_job(job_id, f"Paused: {refused.message}", send_path.pause_reason(refused))
     except (KeyRejectedError, UnpaidError) as error:
-        return _pause_job(
-            job_id,
-            f"Paused: Icypeas refused the key: {error.message}. A key admin can test it; then press Resume.",
+        text = f"Paused: Icypeas refused the key: {error.message}. A key admin can test it; then press Resume."
+        due_in = _pause_job(job_id, text)
+        send_path.pause_fellows(
+            EnrichmentJob.objects.get(id=job_id), PauseReason.KEY, text, error=error
         )
+        return due_in
     except RateLimitedError as error:
         return error.retry_after_s / max(settings.ICYPEAS_RATE_FACTOR, 1)
     except ProviderError as error:
@@ -174,7 +181,7 @@ def step(job_id: int) -> float | None:
         prepare(job)
         return 0
     if job.state == JobState.PAUSED and job.pause_reason in SILENT_PAUSES:
-        return None
+        return _free_unsent(job)
     doubt_crashed_sends(job)
     busy_s: list[float] = []
     for work in (_send_next, _look, _collect_next):
@@ -185,6 +192,8 @@ def step(job_id: int) -> float | None:
             busy_s.append(busy.wait_s)
     if finish_if_done(job.id) or pause_after_sample(job.id):
         return None
+    if _work_for_silent_jobs(job):
+        return 0
     return _due_in(job, busy_s)
 
 
@@ -320,6 +329,14 @@ def _dissolve_unsent(job: EnrichmentJob) -> None:
         claimed = _claim(batch.id)
         if claimed:
             send_path.dissolve(claimed)
+
+
+def _free_unsent(job: EnrichmentJob) -> float | None:
+    """What a paused job still does that may not even read: other jobs may ask what it has not sent. Seconds until the
+    lease of a batch ends that its worker did not let go, None when there is none."""
+    _dissolve_unsent(job)
+    left = Batch.objects.filter(job=job, state=BatchState.READY).aggregate(lease=Min("lease_until"))["lease"]
+    return max((left - db_now()).total_seconds(), TICK_S) if left else None
 
 
 def claim_batch(job: EnrichmentJob) -> Batch | None:
@@ -495,7 +512,36 @@ def _look(job: EnrichmentJob) -> bool:
     ways = {Mode.BULK: _look_at_files, Mode.SINGLE: _look_at_singles, Mode.DIRECT: _give_up_direct}
     for mode in modes:
         ways[Mode(mode)](job)
+    if modes:
+        _give_up_late(job, modes)
     return bool(modes)
+
+
+def _work_for_silent_jobs(job: EnrichmentJob) -> bool:
+    """Look at and collect what a silently paused job of the account holds and this one waits for: nobody else would, and
+    this job's key may read it. True when something was due."""
+    assert job.key is not None
+    if job.state not in (JobState.RUNNING, JobState.CANCELLING) or not job.rows_waiting:
+        return False
+    awaited = EnrichmentRow.objects.filter(
+        job=job, state=RowState.WAITING, question__busy_batch=OuterRef("id")
+    )
+    due = Batch.objects.filter(
+        Exists(awaited),
+        account_id=job.key.account_id,
+        mode__in=(Mode.BULK, Mode.SINGLE),
+        job__state=JobState.PAUSED,
+        job__pause_reason__in=SILENT_PAUSES,
+        next_at__lte=db_now(),
+    )
+    sent = due.filter(state__in=(BatchState.SENT, BatchState.DOUBT))
+    modes = set(sent.values_list("mode", flat=True))
+    if Mode.BULK in modes:
+        _look_at_files(job)
+    if Mode.SINGLE in modes:
+        _look_at_singles(job)
+    finished = list(due.filter(state=BatchState.COLLECTING).values_list("id", flat=True)[:5])
+    return any(_collect_from(job, batch_id) for batch_id in finished) or bool(modes)
 
 
 def _give_up_direct(job: EnrichmentJob) -> None:
@@ -519,8 +565,29 @@ def _take_turn(job: EnrichmentJob, mode: Mode, again_s: float) -> list[Batch]:
         account_id=job.key.account_id, mode=mode, state__in=(BatchState.SENT, BatchState.DOUBT)
     ).select_related("job")
     batches = list(sought)
-    sought.filter(id__in=[batch.id for batch in batches]).update(next_at=now + timedelta(seconds=again_s))
+    taken = sought.filter(id__in=[batch.id for batch in batches])
+    taken.update(next_at=now + timedelta(seconds=again_s))
+    for age_s, gap_s in settings.LOOK_GAPS_S:
+        taken.filter(intent_at__lt=now - timedelta(seconds=age_s)).update(
+            next_at=now + timedelta(seconds=max(gap_s, again_s))
+        )
     return batches
+
+
+def _give_up_late(job: EnrichmentJob, modes: Iterable[str]) -> None:
+    """What was accepted and never ended: it would keep its job open and be looked for without end."""
+    assert job.key is not None
+    before = db_now() - timedelta(seconds=settings.ANSWER_S)
+    late = Batch.objects.filter(
+        account_id=job.key.account_id, mode__in=modes, state=BatchState.SENT, sent_at__lt=before
+    )
+    for batch_id in list(late.values_list("id", flat=True)):
+        claimed = _claim(batch_id)
+        if claimed is not None:
+            with transaction.atomic():
+                answers.hold(claimed)
+                answers.leave_uncertain(claimed, code=TOO_LATE, text=TOO_LATE_TEXT)
+                answers.close(claimed)
 
 
 def _look_at_files(job: EnrichmentJob) -> None:
@@ -562,7 +629,7 @@ def _progress(batch: Batch, file: ProviderFile) -> None:
     if file.is_finished:
         now = db_now()
         Batch.objects.filter(id=batch.id, state=BatchState.SENT).update(
-            state=BatchState.COLLECTING, next_at=now, cursor=None
+            state=BatchState.COLLECTING, next_at=now, cursor=None, claims=0
         )
         EnrichmentJob.objects.filter(id=batch.job_id).update(next_due_at=now)
 
@@ -672,15 +739,32 @@ def _collect_next(job: EnrichmentJob) -> bool:
         return False
     due = Batch.objects.filter(job=job, state=BatchState.COLLECTING, next_at__lte=db_now()).order_by("number")
     for batch_id in due.values_list("id", flat=True)[:5]:
-        batch = _claim(batch_id)
-        if batch is None:
-            continue
-        try:
-            _collect(job, batch)
-        finally:
-            Batch.objects.filter(id=batch.id, fence=batch.fence).update(lease_until=None)
-        return True
+        if _collect_from(job, batch_id):
+            return True
     return False
+
+
+def _collect_from(job: EnrichmentJob, batch_id: int) -> bool:
+    """One page of a batch, unless another worker has it."""
+    batch = _claim(batch_id)
+    if batch is None:
+        return False
+    if batch.claims > send_path.MAX_CLAIMS:
+        _leave_unread(batch)
+        return True
+    try:
+        _collect(job, batch)
+    finally:  # a worker that dies gets no further than its claim
+        Batch.objects.filter(id=batch.id, fence=batch.fence).update(lease_until=None, claims=0)
+    return True
+
+
+def _leave_unread(batch: Batch) -> None:
+    """Answers that keep ending the workers that read them: a person decides, and the rest of the job goes on."""
+    with transaction.atomic():
+        answers.hold(batch)
+        answers.leave_uncertain(batch, code=send_path.POISON, text=UNREADABLE_TEXT)
+        answers.close(batch)
 
 
 def _most_pages(batch: Batch) -> int:

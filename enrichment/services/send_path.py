@@ -124,10 +124,14 @@ def _call(
     Raises `GateRefusedError`, `BusyError`, the provider's errors, and whatever `between` raises (then nothing was sent).
     """
     permit = gate.admit(errand, max_wait_s=min(3.0, settings.LEASE_S / 3))
+    started = time.monotonic()
     if between is not None:
         between(permit)
-    started = time.monotonic()
+    intent_at, started = started, time.monotonic()
     try:
+        if started - intent_at > settings.LEASE_S / 2:
+            # A process that stood still in between: others may have looked for this call already, in vain.
+            raise NotSentError("The worker stood still before it sent this; nothing left this machine.")
         with closing(_provider(permit)) as provider:
             answer = work(provider)
     except ProviderError as error:
@@ -235,7 +239,9 @@ def send(batch: Batch) -> None:
         except BadInputError as error:
             _refused(batch, error)
         except RefusedError as error:
-            _back_to_waiting(batch, *_pause_for(error))
+            reason, text = _pause_for(error)
+            _back_to_waiting(batch, reason, text)
+            pause_fellows(job, reason, text, error=error)
         else:
             if isinstance(receipt, str):
                 _sent(batch, receipt)
@@ -449,6 +455,17 @@ def _back_to_waiting(batch: Batch, pause_for: PauseReason, text: str) -> None:
         job = lock_job(batch.job_id)
         _dissolve_locked(batch, job)
         pause(job, pause_for, text)
+
+
+def pause_fellows(job: EnrichmentJob, reason: PauseReason, text: str, *, error: RefusedError) -> None:
+    """Icypeas refused the key, or the account: other jobs would only hear the same, so they pause before they ask."""
+    assert job.key is not None
+    jobs = EnrichmentJob.objects.filter(state__in=(JobState.QUEUED, JobState.RUNNING)).exclude(id=job.id)
+    # During a rotation another key of the account may well be accepted.
+    same = {"key": job.key} if isinstance(error, KeyRejectedError) else {"key__account": job.key.account_id}
+    for fellow_id in list(jobs.filter(**same).order_by("id").values_list("id", flat=True)):
+        with transaction.atomic():
+            pause(lock_job(fellow_id), reason, f"{text} Job #{job.id} was told so.")
 
 
 def dissolve(batch: Batch) -> None:
