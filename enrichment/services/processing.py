@@ -41,7 +41,7 @@ from enrichment.providers.base import (
 )
 from enrichment.providers.icypeas.routes import ROUTES, interval_s
 from enrichment.services import answers, decisions, reservations, send_path
-from enrichment.services.transitions import lock_job, move_rows, pause, tell
+from enrichment.services.transitions import lock_job, move_rows, pause, pause_fellows, tell
 from keys import gate, limiter
 from keys.clock import db_now
 from keys.services import worker_seen
@@ -76,6 +76,8 @@ LISTING_BROKE_TEXT = (
     "The page before this one was lost or refused, and a listing goes on from page to page only. Nothing was charged for "
     "this place. A new search starts from the top, and what came already would be paid again."
 )
+# How a read may end without an answer. Anything else counts like the end of a worker.
+EXPECTED = (ProviderError, limiter.BusyError, gate.GateRefusedError, answers.LostLeaseError)
 CLOCK_SKEW = timedelta(minutes=10)  # between the database's clock and Icypeas'
 
 
@@ -148,9 +150,8 @@ def _safe_step(job_id: int) -> float | None:
     except (KeyRejectedError, UnpaidError) as error:
         text = f"Paused: Icypeas refused the key: {error.message}. A key admin can test it; then press Resume."
         due_in = _pause_job(job_id, text)
-        send_path.pause_fellows(
-            EnrichmentJob.objects.get(id=job_id), PauseReason.KEY, text, error=error
-        )
+        job = EnrichmentJob.objects.select_related("key").get(id=job_id)
+        pause_fellows(job, PauseReason.KEY, text, is_key_alone=isinstance(error, KeyRejectedError))
         return due_in
     except RateLimitedError as error:
         return error.retry_after_s / max(settings.ICYPEAS_RATE_FACTOR, 1)
@@ -638,7 +639,7 @@ def _adopt(batch: Batch, ref: str) -> None:
     """The send had arrived: go on with what Icypeas holds, as if the answer had come."""
     now = db_now()
     changed = Batch.objects.filter(id=batch.id, state=BatchState.DOUBT).update(
-        state=BatchState.SENT, provider_ref=ref, sent_at=now, next_at=now, message=""
+        state=BatchState.SENT, provider_ref=ref, sent_at=now, next_at=now, message="", claims=0
     )
     if changed:
         tell(
@@ -691,7 +692,9 @@ def _look_at_singles(job: EnrichmentJob) -> None:
             if batch.state == BatchState.DOUBT:
                 _adopt(batch, found.provider_id)
             claimed = _claim(batch.id)
-            if claimed:
+            if claimed and claimed.claims > send_path.MAX_CLAIMS:
+                _leave_unread(claimed)
+            elif claimed:
                 answers.record_items(claimed, [found])
                 _settle(claimed)
         cursor = page.cursor
@@ -713,7 +716,7 @@ def _settle(batch: Batch) -> None:
         answers.close(batch)
         EnrichmentJob.objects.filter(id=batch.job_id).update(next_due_at=db_now())
     else:
-        Batch.objects.filter(id=batch.id, fence=batch.fence).update(lease_until=None)
+        Batch.objects.filter(id=batch.id, fence=batch.fence).update(lease_until=None, claims=0)
 
 
 # --- collecting -------------------------------------------------------------------------------------------------------------
@@ -752,10 +755,16 @@ def _collect_from(job: EnrichmentJob, batch_id: int) -> bool:
     if batch.claims > send_path.MAX_CLAIMS:
         _leave_unread(batch)
         return True
+    mine = Batch.objects.filter(id=batch.id, fence=batch.fence)
     try:
         _collect(job, batch)
-    finally:  # a worker that dies gets no further than its claim
-        Batch.objects.filter(id=batch.id, fence=batch.fence).update(lease_until=None, claims=0)
+    except EXPECTED:
+        mine.update(claims=0)
+        raise
+    else:
+        mine.update(claims=0)
+    finally:
+        mine.update(lease_until=None)
     return True
 
 

@@ -60,7 +60,7 @@ from enrichment.services.answers import (
     return_rows,
     unsettled,
 )
-from enrichment.services.transitions import lock_job, move_rows, pause, tell
+from enrichment.services.transitions import lock_job, move_rows, pause, pause_fellows, tell
 from keys import gate, limiter
 from keys.choices import Outcome
 from keys.clock import db_now
@@ -241,7 +241,7 @@ def send(batch: Batch) -> None:
         except RefusedError as error:
             reason, text = _pause_for(error)
             _back_to_waiting(batch, reason, text)
-            pause_fellows(job, reason, text, error=error)
+            pause_fellows(job, reason, text, is_key_alone=isinstance(error, KeyRejectedError))
         else:
             if isinstance(receipt, str):
                 _sent(batch, receipt)
@@ -324,6 +324,7 @@ def _sent(batch: Batch, ref: str) -> None:
         sent_at=now,
         next_at=now + timedelta(seconds=first),
         lease_until=None,
+        claims=0,
         message="",
     )
     EnrichmentJob.objects.filter(id=batch.job_id).update(heard_at=now, state_text="")
@@ -455,17 +456,6 @@ def _back_to_waiting(batch: Batch, pause_for: PauseReason, text: str) -> None:
         job = lock_job(batch.job_id)
         _dissolve_locked(batch, job)
         pause(job, pause_for, text)
-
-
-def pause_fellows(job: EnrichmentJob, reason: PauseReason, text: str, *, error: RefusedError) -> None:
-    """Icypeas refused the key, or the account: other jobs would only hear the same, so they pause before they ask."""
-    assert job.key is not None
-    jobs = EnrichmentJob.objects.filter(state__in=(JobState.QUEUED, JobState.RUNNING)).exclude(id=job.id)
-    # During a rotation another key of the account may well be accepted.
-    same = {"key": job.key} if isinstance(error, KeyRejectedError) else {"key__account": job.key.account_id}
-    for fellow_id in list(jobs.filter(**same).order_by("id").values_list("id", flat=True)):
-        with transaction.atomic():
-            pause(lock_job(fellow_id), reason, f"{text} Job #{job.id} was told so.")
 
 
 def dissolve(batch: Batch) -> None:
