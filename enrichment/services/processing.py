@@ -54,7 +54,7 @@ TICK_S = 0.25
 FILE_PAGES = 20
 SINGLE_PAGES = 5
 ITEMS_A_PAGE = 100
-PASSES = 3  # full readings of a finished bulk before a missing answer counts as missing
+PASSES = 5  # full readings of a finished bulk before a missing answer counts as missing
 LOOKS = 2
 NOT_SEEN = "not_seen"
 NOT_SEEN_TEXT = (
@@ -793,9 +793,9 @@ def _collect(job: EnrichmentJob, batch: Batch) -> None:
         mine.update(cursor=[page_number, page.cursor])
     # The listing ended, or goes on longer than the batch is: what is missing is looked for in a new pass.
     elif batch.passes + 1 < PASSES:
-        mine.update(
-            cursor=None, passes=batch.passes + 1, next_at=db_now() + timedelta(seconds=settings.RETRY_S)
-        )
+        # Answers may be listed later than the end of their bulk: the last pass comes after more than the settle time.
+        wait_s = min(settings.RETRY_S * 4**batch.passes, settings.SETTLE_S)
+        mine.update(cursor=None, passes=batch.passes + 1, next_at=db_now() + timedelta(seconds=wait_s))
     else:
         with transaction.atomic():
             answers.hold(batch)

@@ -407,7 +407,21 @@ def test_row_that_never_comes_back_is_left_to_a_person(
 
     assert (job.rows_uncertain, job.rows_answered) == (1, 119)
     assert EnrichmentRow.objects.get(job=job, state="uncertain").position == 7
-    assert hiding.reads == 6  # three passes of two pages
+    assert hiding.reads == 2 * processing.PASSES  # of two pages each
+
+
+def test_answers_that_are_listed_later_than_the_end_of_their_list_are_waited_for(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    """A list says that it has ended, and its rows show up two minutes later: as long as the settle time."""
+    hiding = HidingProvider(late_s=settings.SETTLE_S)
+    monkeypatch.setattr(factory, "make_provider", hiding.around(factory.make_provider))
+
+    job = engine.run(engine.start(3))
+
+    assert hiding.hidden > 0
+    assert (job.state, job.rows_answered) == ("completed", 3)
+    assert_paid_once(engine.sandbox, times=3)
 
 
 # --- the error table: reading ----------------------------------------------------------------------------------------
