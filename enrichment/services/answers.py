@@ -262,7 +262,9 @@ def _give_back(batch: Batch, job: EnrichmentJob, not_run: list[tuple[BatchItem, 
         # After the commit: theirs is another lock, and what they ask now would end like this.
         transaction.on_commit(
             lambda: pause_fellows(
-                job, PauseReason.CREDITS, "Paused: credits ran out. Buy credits at Icypeas, then press Resume."
+                job,
+                PauseReason.CREDITS,
+                "Paused: credits ran out. Buy credits at Icypeas, then press Resume.",
             )
         )
     else:

@@ -148,7 +148,9 @@ def _safe_step(job_id: int) -> float | None:
     except gate.GateRefusedError as refused:
         return _pause_job(job_id, f"Paused: {refused.message}", send_path.pause_reason(refused))
     except (KeyRejectedError, UnpaidError) as error:
-        text = f"Paused: Icypeas refused the key: {error.message}. A key admin can test it; then press Resume."
+        text = (
+            f"Paused: Icypeas refused the key: {error.message}. A key admin can test it; then press Resume."
+        )
         due_in = _pause_job(job_id, text)
         job = EnrichmentJob.objects.select_related("key").get(id=job_id)
         pause_fellows(job, PauseReason.KEY, text, is_key_alone=isinstance(error, KeyRejectedError))
@@ -741,10 +743,7 @@ def _collect_next(job: EnrichmentJob) -> bool:
     if _person_is_next(job):
         return False
     due = Batch.objects.filter(job=job, state=BatchState.COLLECTING, next_at__lte=db_now()).order_by("number")
-    for batch_id in due.values_list("id", flat=True)[:5]:
-        if _collect_from(job, batch_id):
-            return True
-    return False
+    return any(_collect_from(job, batch_id) for batch_id in list(due.values_list("id", flat=True)[:5]))
 
 
 def _collect_from(job: EnrichmentJob, batch_id: int) -> bool:

@@ -51,9 +51,7 @@ def look_again(engine: Engine, job: EnrichmentJob) -> EnrichmentJob:
     chosen = [
         decisions.Chosen(batch.id, batch.fence) for batch in decisions.uncertain_batches().filter(job=job)
     ]
-    submission.decide(
-        Actor(engine.person), job.id, decisions.Act.LOOK_AGAIN, chosen, reason="listed by now"
-    )
+    submission.decide(Actor(engine.person), job.id, decisions.Act.LOOK_AGAIN, chosen, reason="listed by now")
     job.refresh_from_db()
     return engine.run(job)
 
