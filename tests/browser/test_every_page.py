@@ -70,7 +70,8 @@ def test_pages_of_a_job_with_uncertain_rows_have_no_serious_violation(
     job = start(page, "uncertain rows")
     wait_until(
         lambda: desk.query(
-            "SELECT 1 FROM enrichment_enrichmentjob WHERE id = ? AND state = 'completed' AND rows_uncertain = 3", job
+            "SELECT 1 FROM enrichment_enrichmentjob WHERE id = ? AND state = 'completed' AND rows_uncertain = 3",
+            job,
         )
     )
 
