@@ -93,7 +93,8 @@ def heartbeat(batch: Batch) -> Iterator[None]:
             while not done.wait(min(settings.HEARTBEAT_S / BEATS, settings.LEASE_S / 3)):
                 try:
                     now = db_now()
-                    held = Batch.objects.filter(id=batch.id, fence=batch.fence)
+                    # A lease that was let go stays so: a beat that comes late would keep others waiting for nothing.
+                    held = Batch.objects.filter(id=batch.id, fence=batch.fence, lease_until__isnull=False)
                     if held.update(lease_until=now + lease_end()):
                         EnrichmentJob.objects.filter(id=batch.job_id, slice_at__isnull=False).update(
                             slice_at=now
@@ -216,10 +217,14 @@ def send(batch: Batch) -> None:
     route = operation.single_route if is_alone else operation.bulk_route
     errand = errand_for(job, route=route, scope=operation.scope(job.mode), rows=batch.size)
     items = list(BatchItem.objects.filter(batch=batch).select_related("question").order_by("id"))
+    # Read now: between intent and send nothing may wait, not even for the database.
+    webhook_url = hook_url(batch.account)
     with heartbeat(batch):
         try:
             receipt = _call(
-                errand, lambda provider: _submit(provider, job, batch, items), between=_intent(batch, items)
+                errand,
+                lambda provider: _submit(provider, job, batch, items, webhook_url),
+                between=_intent(batch, items),
             )
         except limiter.BusyError:
             Batch.objects.filter(id=batch.id, fence=batch.fence).update(
@@ -278,13 +283,13 @@ def _intent(batch: Batch, items: list[BatchItem]) -> Callable[[gate.Permit], Non
 
 
 def _submit(
-    provider: Provider, job: EnrichmentJob, batch: Batch, items: list[BatchItem]
+    provider: Provider, job: EnrichmentJob, batch: Batch, items: list[BatchItem], webhook_url: str
 ) -> str | LeadPage | Sequence[ProviderItem]:
     """Send the batch: the id to read its progress by, or the answers where the call brings them."""
     if batch.mode == Mode.SINGLE:
         (item,) = items
         return provider.submit_single(
-            SingleRequest(job.operation, item.question.inputs, item.external_id, hook_url(batch.account))
+            SingleRequest(job.operation, item.question.inputs, item.external_id, webhook_url)
         )
     if operations.get(job.operation).is_search:
         token = (batch.cursor or {}).get("token", "")
@@ -295,7 +300,7 @@ def _submit(
         name=batch.name,
         rows=[item.question.inputs for item in items],
         external_ids=[item.external_id for item in items],
-        webhook_url=hook_url(batch.account),
+        webhook_url=webhook_url,
     )
     return provider.submit_bulk(request) if batch.mode == Mode.BULK else provider.ask(request)
 
