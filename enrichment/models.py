@@ -140,6 +140,11 @@ class EnrichmentJob(models.Model):
     )
     check_error = models.CharField(max_length=500, blank=True)
     findings = models.JSONField(default=dict, blank=True)
+    corrections = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="What a person put in the place of a draft's cells, by position; a new check of the same rows keeps it.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True, blank=True, db_index=True)
     prepared_at = models.DateTimeField(null=True, blank=True)

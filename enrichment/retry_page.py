@@ -16,7 +16,7 @@ from enrichment.choices import JobState, RowState
 from enrichment.job_page import ADVICE, UNFAMILIAR
 from enrichment.lookup_forms import LEFT_OUT, InputsForm
 from enrichment.models import EnrichmentJob, EnrichmentRow
-from enrichment.review_page import TITLES
+from enrichment.review_page import TITLES, correct_url
 from enrichment.services import attempts
 
 
@@ -81,7 +81,7 @@ def _group(
         credits=costs.get(code, Decimal(0)),
         can_send=can_send,
         rows_url=f"{rows}?{urlencode({'reason': code})}#results",
-        correct_url=correct_url(job, first, code) if first is not None else "",
+        correct_url=correct_url(job.id, first, code) if first is not None else "",
     )
 
 
@@ -93,11 +93,6 @@ def _advice(code: str, *, can_send: bool, can_correct: bool) -> str:
     if can_send:
         return "Skipped because you chose so. They can be asked after all."
     return "Cannot be asked like this. Correct the cells, then send them." if can_correct else UNFAMILIAR
-
-
-def correct_url(job: EnrichmentJob, position: int, code: str) -> str:
-    """Where a row's cells are corrected; `code` is the reason whose rows come one after another."""
-    return f"{reverse('enrichment:job_correct', args=[job.id, position])}?{urlencode({'reason': code})}"
 
 
 # --- one row -----------------------------------------------------------------------------------------------------------------
@@ -115,7 +110,7 @@ class Correction:
 
 
 def correction(job: EnrichmentJob, position: int, code: str) -> Correction | None:
-    """None when there is no such row, or it is none that may be corrected."""
+    """None when there is no such row, or it is none that may be corrected now."""
     row = attempts.correctable(job).filter(position=position).first()
     if row is None:
         return None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
+from django.db.models import Min
 from django.forms import BoundField
 from django.urls import reverse
 from django.utils.http import urlencode
@@ -18,10 +19,11 @@ from enrichment.choices import Mode
 from enrichment.column_mapping import MappingError
 from enrichment.csv_import import Layout
 from enrichment.forms import ColumnsForm
-from enrichment.models import EnrichmentJob
+from enrichment.models import EnrichmentJob, EnrichmentRow
 from enrichment.operations.base import Operation
 from enrichment.selectors import Estimate, KeyChoice
-from keys import hours, ledger
+from enrichment.services import attempts
+from keys import budgets, hours, ledger
 from keys import selectors as key_selectors
 from keys.choices import Realm
 from keys.clock import db_now
@@ -64,7 +66,8 @@ class ColumnLine:
 
 @dataclass(frozen=True)
 class FindingLine:
-    """Rows of one reason or warning. `is_chosen`: a person chose to skip them, and may take that back."""
+    """Rows of one reason or warning. `is_chosen`: a person chose to skip them, and may take that back. `correct_url` leads
+    to the first row that can be corrected here."""
 
     code: str
     title: str
@@ -72,6 +75,7 @@ class FindingLine:
     rows: int
     examples: str
     is_chosen: bool
+    correct_url: str = ""
 
 
 @dataclass(frozen=True)
@@ -183,7 +187,6 @@ def review(
     money = _money(key, estimate) if key else None
     columns = _columns(operation, layout, sample, columns_form)
     mapped = sum(line.is_mapped for line in columns)
-    skip_codes = set(job.skip_codes)
     obstacle = (
         "The columns on the page are not taken yet: correct them first."
         if columns_form.errors
@@ -195,7 +198,7 @@ def review(
         layout=layout,
         columns=columns,
         other_columns=max(layout.width - mapped, 0),
-        skipped=_findings(job.findings.get("skipped", {}), skip_codes),
+        skipped=_skipped(job),
         warnings=_findings(job.findings.get("warnings", {}), set()),
         estimate=estimate,
         parts=_parts(estimate) if estimate else [],
@@ -276,6 +279,24 @@ def _need(operation: Operation, name: str) -> str:
 
 
 # --- row check -------------------------------------------------------------------------------------------------------------
+
+
+def correct_url(job_id: int, position: int, code: str) -> str:
+    """Where a row's cells are corrected; `code` is the reason whose rows come one after another."""
+    return f"{reverse('enrichment:job_correct', args=[job_id, position])}?{urlencode({'reason': code})}"
+
+
+def _skipped(job: EnrichmentJob) -> list[FindingLine]:
+    found = job.findings.get("skipped", {})
+    rows = attempts.correctable(job) if found and job.is_checked else EnrichmentRow.objects.none()
+    first = dict(rows.order_by().values_list("reason_code").annotate(Min("position")))
+    lines = _findings(found, set(job.skip_codes))
+    return [
+        replace(line, correct_url=correct_url(job.id, first[line.code], line.code))
+        if line.code in first
+        else line
+        for line in lines
+    ]
 
 
 def _findings(found: Mapping[str, Mapping[str, Any]], chosen: set[str]) -> list[FindingLine]:
@@ -379,6 +400,10 @@ def _limit(estimate: Estimate, credits: Decimal, money: Money) -> str:
     limits = [
         (money.available.credits, f"are available on {money.key.account.name}"),
         (money.cap_left, "are left of the key's cap today"),
+    ]
+    limits += [
+        (standing.left, f"of {standing.name} are left; {who_can(Right.SET_BUDGETS)} can raise it")
+        for standing in map(budgets.standing, budgets.for_key(money.key))
     ]
     for limit, words in limits:
         if limit is not None and credits > limit:

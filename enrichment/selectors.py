@@ -242,6 +242,11 @@ class Progress:
     jobs_before: int
     expected_end: Decimal
 
+    @property
+    def at_most_if_stopped(self) -> Decimal:
+        """The most that the job has cost in the end if nothing more is sent."""
+        return self.money.charged + self.at_risk
+
 
 def progress(job: EnrichmentJob) -> Progress:
     """The job's figures now."""

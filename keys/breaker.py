@@ -31,7 +31,8 @@ def opened(account_id: int) -> Breaker | None:
 
 
 def pass_through(account_id: int) -> None:
-    """Let a paid call by, or raise `BusyError`. Of those that come when a try is due, one passes."""
+    """Let a paid call by, or raise `BusyError`. Of those that come when a try is due, one passes; the next may follow when
+    its outcome is known, or when its worker must be dead."""
     breaker = opened(account_id)
     if breaker is None or breaker.next_try_at is None:
         return
@@ -39,7 +40,8 @@ def pass_through(account_id: int) -> None:
     wait = breaker.next_try_at - now
     if wait > timedelta(0):
         raise BusyError(wait.total_seconds())
-    distance = _distance(breaker.unclear)
+    # A call may last nearly as long as a lease: until then nobody knows what became of this one.
+    distance = max(_distance(breaker.unclear), timedelta(seconds=settings.LEASE_S))
     due = Breaker.objects.filter(id=breaker.id, next_try_at=breaker.next_try_at)
     if not due.update(next_try_at=now + distance):
         raise BusyError(distance.total_seconds())

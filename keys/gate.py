@@ -142,8 +142,6 @@ def admit(errand: Errand, *, max_wait_s: float) -> Permit:
         api_secret = resolve(key.account.api_secret_ref) if key.account.signs_requests else None
     except SecretError as error:
         raise _refuse(key, errand, Outcome.SECRET_MISSING, str(error)) from None
-    if errand.is_paid:
-        breaker.pass_through(key.account_id)
     wait_s = limiter.take_slot(
         account_id=key.account_id,
         route=errand.route,
@@ -151,6 +149,9 @@ def admit(errand: Errand, *, max_wait_s: float) -> Permit:
         max_wait_s=max_wait_s,
         for_person=errand.is_for_person,
     )
+    if errand.is_paid:
+        # After the slot: a try of the breaker that then has to wait would be lost for everybody.
+        breaker.pass_through(key.account_id)
     if wait_s > 0:
         time.sleep(wait_s)
     return Permit(errand, key, key.account, resolved, api_secret)

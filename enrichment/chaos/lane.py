@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.db.models import Sum
 
 from enrichment.chaos.scene import Scene, SceneError
-from enrichment.choices import BatchState
+from enrichment.choices import BatchState, JobState
 from enrichment.models import Batch, EnrichmentJob
 from enrichment.services import submission, uploads
 from keys.clock import db_now
@@ -30,13 +30,15 @@ class Plan:
     """How the installation is disturbed.
 
     `kills` and `pauses` are spread over the work, so that all of them happen however long the job takes; two kills are at
-    least `apart_s` apart. `ambushes` end every worker at once while one of them holds a batch that it has not sent.
+    least `apart_s` apart. `troubles` are names of `TROUBLES`, each of which happens to one call; a job that pauses for one is
+    resumed, as by the person who mended it. `ambushes` end every worker at once while one of them holds a batch that it has not sent.
     """
 
     kills: int
     apart_s: float
     pauses: int
     ambushes: int
+    troubles: Sequence[str]
     breaks: Sequence[str]
     empties_broker: bool
     timeout_s: float
@@ -55,6 +57,8 @@ class Disturbance:
     emptied: int = 0
     breaks: dict[str, int] = field(default_factory=dict)
     deaf_workers: int = 0
+    troubles: list[str] = field(default_factory=list)
+    resumed: int = 0
     spoiled: int = 0
     refused: int = 0
     longest_stall_s: float = 0.0
@@ -158,6 +162,12 @@ def disturb(scene: Scene, job: EnrichmentJob, plan: Plan, show: Callable[[int], 
         if is_pause_due and scene.freeze(settings.LEASE_S * 1.5):
             done.pauses += 1
             next_pause = now + plan.apart_s
+        if len(done.troubles) < len(plan.troubles) * share:
+            scene.trouble(plan.troubles[len(done.troubles)])
+            done.troubles.append(plan.troubles[len(done.troubles)])
+        if job.state == JobState.PAUSED:
+            submission.resume_job(Actor(User.objects.get()), job.id)
+            done.resumed += 1
         broken = sum(done.breaks.values())
         if broken < len(plan.breaks) and share * (len(plan.breaks) + 1) > broken + 1 and now >= next_break:
             how = plan.breaks[broken]

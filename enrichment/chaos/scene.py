@@ -21,9 +21,11 @@ import redis
 
 from config.env import BASE_DIR
 from enrichment.chaos.broker_line import BrokerLine
+from enrichment.chaos.troubles import TROUBLES
 
 # What happens to paid calls at the provider: all of it after it has charged.
 FAULTS: Final = ("hang_after_accept", "reset_after_accept", "truncated", "html")
+ARMED_EVERY: Final = 3
 LOOK_S: Final = 0.1
 BREAKS: Final = ("reset", "away", "silence")
 AWAY_S: Final = 2.0  # how long a restarting broker is away
@@ -168,8 +170,12 @@ class Scene:
             self.control(
                 "POST",
                 "/control/faults",
-                {"route": "/bulk-search", "kind": kind, "times": 1, "every": 3, **more},
+                {"route": "/bulk-search", "kind": kind, "times": 1, "every": ARMED_EVERY, **more},
             )
+
+    def trouble(self, name: str) -> None:
+        """One of `TROUBLES` happens to the next call that it fits."""
+        self.control("POST", "/control/faults", {**TROUBLES[name], "times": 1})
 
     def control(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """One call to the sandbox's control endpoints."""

@@ -7,8 +7,8 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("enrichment", "0006_provider_ids_of_items"),
-        ("keys", "0005_kept_slots"),
-        ("people", "0002_audit_seals"),
+        ("keys", "0008_kept_slots"),
+        ("people", "0004_audit_stays_whole"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

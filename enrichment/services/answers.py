@@ -14,7 +14,7 @@ from enrichment.choices import OPEN_ROWS, WORKED_ON, BatchState, JobState, Pause
 from enrichment.models import Answer, Batch, BatchItem, EnrichmentJob, EnrichmentRow, Question
 from enrichment.providers.base import ItemState, ProviderItem
 from enrichment.services import reservations
-from enrichment.services.transitions import lock_jobs, move_rows, pause, tell
+from enrichment.services.transitions import lock_jobs, move_rows, pause, pause_fellows, tell
 from keys import ledger
 from keys.clock import db_now
 
@@ -259,6 +259,14 @@ def _give_back(batch: Batch, job: EnrichmentJob, not_run: list[tuple[BatchItem, 
     if any(item.state is ItemState.NO_CREDITS for _, item in not_run):
         text = f"Paused: credits ran out. {count:,} rows wait and were not charged. Buy credits at Icypeas, then press Resume."
         pause(job, PauseReason.CREDITS, text)
+        # After the commit: theirs is another lock, and what they ask now would end like this.
+        transaction.on_commit(
+            lambda: pause_fellows(
+                job,
+                PauseReason.CREDITS,
+                "Paused: credits ran out. Buy credits at Icypeas, then press Resume.",
+            )
+        )
     else:
         text = f"Paused: {count:,} rows were aborted at Icypeas before they ran. Press Resume to send them again."
         pause(job, PauseReason.PERSON, text)

@@ -1,7 +1,7 @@
 """Sending rows of a finished job again that surely were not paid: by reason, as a new attempt of the same job.
 
-A paid row, an answered row and an uncertain row are never among them. Cells that cannot be asked are corrected first;
-the original cells stay as they came.
+A paid row, an answered row and an uncertain row are never among them. Cells that cannot be asked are corrected first, in
+the draft already or in the finished job; the original cells stay as they came.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from enrichment import operations
 from enrichment.choices import JobState, RowState
 from enrichment.models import EnrichmentJob, EnrichmentRow
 from enrichment.operations.base import Skipped, digest
-from enrichment.services import reservations
+from enrichment.services import reservations, uploads
 from enrichment.services.answers import ASKED_ELSEWHERE, BAD_INPUT
 from enrichment.services.send_path import POISON, REFUSED
 from enrichment.services.transitions import lock_job, move_rows, tell
@@ -26,6 +26,7 @@ from people.rights import Right
 from people.selectors import who_can
 
 CORRECTED = "corrected"
+CORRECTED_IN = (JobState.DRAFT, JobState.COMPLETED)
 UNPAID = (BAD_INPUT, REFUSED, POISON, ASKED_ELSEWHERE)  # reasons of failed rows that surely cost nothing
 
 
@@ -61,20 +62,23 @@ def correctable(job: EnrichmentJob) -> QuerySet[EnrichmentRow]:
 
 def can_correct(job: EnrichmentJob, row: EnrichmentRow) -> bool:
     """Whether a person may correct this row now."""
-    if job.state != JobState.COMPLETED or operations.get(job.operation).is_search:
+    if job.state not in CORRECTED_IN or operations.get(job.operation).is_search:
         return False
     failed = row.state == RowState.FAILED and row.reason_code in (*UNPAID, CORRECTED)
     return failed or row.state == RowState.SKIPPED
 
 
 def correct_row(actor: audit.Actor, job_id: int, position: int, told: Mapping[str, str]) -> EnrichmentRow:
-    """Put `told` (input field → text) in the place of a row's cells. The row is not sent yet: its reason says so, and a
-    new attempt takes it. Raises `AttemptError`, also for an input that still cannot be asked."""
+    """Put `told` (input field → text) in the place of a row's cells. The row is not sent yet: a draft asks it when it is
+    started; in a finished job its reason says so, and a new attempt takes it. Raises `AttemptError`, also for an input
+    that still cannot be asked."""
     _may_spend(actor)
     with transaction.atomic():
         job = lock_job(job_id)
-        if job.state != JobState.COMPLETED:
-            raise AttemptError("Rows can be corrected when the job is finished.")
+        if job.state not in CORRECTED_IN:
+            raise AttemptError("Rows can be corrected before the start, and when the job is finished.")
+        if job.state == JobState.DRAFT and not job.is_checked:
+            raise AttemptError("The rows of this list are being checked. Wait for the check.")
         row = correctable(job).filter(position=position).first()
         if row is None:
             raise AttemptError(
@@ -85,6 +89,11 @@ def correct_row(actor: audit.Actor, job_id: int, position: int, told: Mapping[st
         outcome = operation.check(given)
         if isinstance(outcome, Skipped):
             raise AttemptError(outcome.text)
+        if job.state == JobState.DRAFT:
+            uploads.correct_row(job, row, given, outcome)
+            audit.record(actor, "job.row_corrected", job, detail={"row": position})
+            row.refresh_from_db()
+            return row
         EnrichmentRow.objects.filter(id=row.id).update(
             told=given,
             inputs=dict(outcome.inputs),

@@ -273,6 +273,7 @@ def _set_looking(batch: Batch) -> None:
     Batch.objects.filter(id=batch.id).update(
         state=BatchState.COLLECTING if is_known else BatchState.DOUBT,
         fence=F("fence") + 1,
+        claims=0,
         lease_until=None,
         cursor=None,
         passes=0,

@@ -10,14 +10,14 @@ import logging
 import secrets
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from functools import partial
 from math import ceil, inf
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F, Max, Min, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Exists, F, Max, Min, OuterRef, Q, QuerySet, Subquery
 
 from enrichment import operations
 from enrichment.choices import (
@@ -44,7 +44,7 @@ from enrichment.providers.base import (
     UnpaidError,
 )
 from enrichment.services import answers, decisions, reservations, send_path, side_by_side
-from enrichment.services.transitions import lock_job, move_rows, pause, tell
+from enrichment.services.transitions import lock_job, move_rows, pause, pause_fellows, tell
 from keys import gate, limiter
 from keys.clock import db_now
 from keys.services import worker_seen
@@ -58,7 +58,7 @@ ROUND_S = 5.0  # calls side by side are begun for so long; then the job's other 
 FILE_PAGES = 20
 SINGLE_PAGES = 5
 ITEMS_A_PAGE = 100
-PASSES = 3  # full readings of a finished bulk before a missing answer counts as missing
+PASSES = 5  # full readings of a finished bulk before a missing answer counts as missing
 LOOKS = 2
 NOT_SEEN = "not_seen"
 NOT_SEEN_TEXT = (
@@ -68,6 +68,11 @@ NO_LOOK_UP = "no_look_up"
 NO_LOOK_UP_TEXT = (
     "The connection broke after we sent this, and such a call cannot be looked up. It may have been charged."
 )
+UNREADABLE_TEXT = (
+    "Reading the answers stopped three workers, so they are left unread. They may have been charged."
+)
+TOO_LATE = "too_late"
+TOO_LATE_TEXT = "Icypeas accepted this and gave no answer within a day. It may have been charged."
 NO_MORE_LEADS = "no_more_leads"
 NO_MORE_LEADS_TEXT = "The search has no more leads than those above. Nothing was charged for this place."
 LISTING_BROKE = "listing_broke"
@@ -75,6 +80,8 @@ LISTING_BROKE_TEXT = (
     "The page before this one was lost or refused, and a listing goes on from page to page only. Nothing was charged for "
     "this place. A new search starts from the top, and what came already would be paid again."
 )
+# How a read may end without an answer. Anything else counts like the end of a worker.
+EXPECTED = (ProviderError, limiter.BusyError, gate.GateRefusedError, answers.LostLeaseError)
 CLOCK_SKEW = timedelta(minutes=10)  # between the database's clock and Icypeas'
 
 
@@ -148,10 +155,13 @@ def _safe_step(job_id: int, *, until: float | None = None) -> float | None:
     except gate.GateRefusedError as refused:
         return _pause_job(job_id, f"Paused: {refused.message}", send_path.pause_reason(refused))
     except (KeyRejectedError, UnpaidError) as error:
-        return _pause_job(
-            job_id,
-            f"Paused: Icypeas refused the key: {error.message}. A key admin can test it; then press Resume.",
+        text = (
+            f"Paused: Icypeas refused the key: {error.message}. A key admin can test it; then press Resume."
         )
+        due_in = _pause_job(job_id, text)
+        job = EnrichmentJob.objects.select_related("key").get(id=job_id)
+        pause_fellows(job, PauseReason.KEY, text, is_key_alone=isinstance(error, KeyRejectedError))
+        return due_in
     except RateLimitedError as error:
         return error.retry_after_s / max(settings.ICYPEAS_RATE_FACTOR, 1)
     except ProviderError as error:
@@ -182,7 +192,7 @@ def step(job_id: int, *, until: float | None = None) -> float | None:
         prepare(job)
         return 0
     if job.state == JobState.PAUSED and job.pause_reason in SILENT_PAUSES:
-        return None
+        return _free_unsent(job)
     doubt_crashed_sends(job)
     busy_s: list[float] = []
     ends_at = min(until or inf, time.monotonic() + ROUND_S)
@@ -194,6 +204,8 @@ def step(job_id: int, *, until: float | None = None) -> float | None:
             busy_s.append(busy.wait_s)
     if finish_if_done(job.id) or pause_after_sample(job.id):
         return None
+    if _work_for_silent_jobs(job):
+        return 0
     return _due_in(job, busy_s)
 
 
@@ -357,6 +369,14 @@ def _dissolve_unsent(job: EnrichmentJob) -> None:
         claimed = _claim(batch.id)
         if claimed:
             send_path.dissolve(claimed)
+
+
+def _free_unsent(job: EnrichmentJob) -> float | None:
+    """What a paused job still does that may not even read: other jobs may ask what it has not sent. Seconds until the
+    lease of a batch ends that its worker did not let go, None when there is none."""
+    _dissolve_unsent(job)
+    left = Batch.objects.filter(job=job, state=BatchState.READY).aggregate(lease=Min("lease_until"))["lease"]
+    return max((left - db_now()).total_seconds(), TICK_S) if left else None
 
 
 def claim_batch(job: EnrichmentJob) -> Batch | None:
@@ -532,7 +552,36 @@ def _look(job: EnrichmentJob) -> bool:
     ways = {Mode.BULK: _look_at_files, Mode.SINGLE: _look_at_singles, Mode.DIRECT: _give_up_direct}
     for mode in modes:
         ways[Mode(mode)](job)
+    if modes:
+        _give_up_late(job, modes)
     return bool(modes)
+
+
+def _work_for_silent_jobs(job: EnrichmentJob) -> bool:
+    """Look at and collect what a silently paused job of the account holds and this one waits for: nobody else would, and
+    this job's key may read it. True when something was due."""
+    assert job.key is not None
+    if job.state not in (JobState.RUNNING, JobState.CANCELLING) or not job.rows_waiting:
+        return False
+    awaited = EnrichmentRow.objects.filter(
+        job=job, state=RowState.WAITING, question__busy_batch=OuterRef("id")
+    )
+    due = Batch.objects.filter(
+        Exists(awaited),
+        account_id=job.key.account_id,
+        mode__in=(Mode.BULK, Mode.SINGLE),
+        job__state=JobState.PAUSED,
+        job__pause_reason__in=SILENT_PAUSES,
+        next_at__lte=db_now(),
+    )
+    sent = due.filter(state__in=(BatchState.SENT, BatchState.DOUBT))
+    modes = set(sent.values_list("mode", flat=True))
+    if Mode.BULK in modes:
+        _look_at_files(job)
+    if Mode.SINGLE in modes:
+        _look_at_singles(job)
+    finished = list(due.filter(state=BatchState.COLLECTING).values_list("id", flat=True)[:5])
+    return any(_collect_from(job, batch_id) for batch_id in finished) or bool(modes)
 
 
 def _give_up_direct(job: EnrichmentJob) -> None:
@@ -556,8 +605,29 @@ def _take_turn(job: EnrichmentJob, again_s: float) -> list[Batch]:
         account_id=job.key.account_id, mode=Mode.BULK, state__in=(BatchState.SENT, BatchState.DOUBT)
     ).select_related("job")
     batches = list(sought)
-    sought.filter(id__in=[batch.id for batch in batches]).update(next_at=now + timedelta(seconds=again_s))
+    taken = sought.filter(id__in=[batch.id for batch in batches])
+    taken.update(next_at=now + timedelta(seconds=again_s))
+    for age_s, gap_s in settings.LOOK_GAPS_S:
+        taken.filter(intent_at__lt=now - timedelta(seconds=age_s)).update(
+            next_at=now + timedelta(seconds=max(gap_s, again_s))
+        )
     return batches
+
+
+def _give_up_late(job: EnrichmentJob, modes: Iterable[str]) -> None:
+    """What was accepted and never ended: it would keep its job open and be looked for without end."""
+    assert job.key is not None
+    before = db_now() - timedelta(seconds=settings.ANSWER_S)
+    late = Batch.objects.filter(
+        account_id=job.key.account_id, mode__in=modes, state=BatchState.SENT, sent_at__lt=before
+    )
+    for batch_id in list(late.values_list("id", flat=True)):
+        claimed = _claim(batch_id)
+        if claimed is not None:
+            with transaction.atomic():
+                answers.hold(claimed)
+                answers.leave_uncertain(claimed, code=TOO_LATE, text=TOO_LATE_TEXT)
+                answers.close(claimed)
 
 
 def _look_at_files(job: EnrichmentJob) -> None:
@@ -599,7 +669,7 @@ def _progress(batch: Batch, file: ProviderFile) -> None:
     if file.is_finished:
         now = db_now()
         Batch.objects.filter(id=batch.id, state=BatchState.SENT).update(
-            state=BatchState.COLLECTING, next_at=now, cursor=None
+            state=BatchState.COLLECTING, next_at=now, cursor=None, claims=0
         )
         EnrichmentJob.objects.filter(id=batch.job_id).update(next_due_at=now)
 
@@ -608,7 +678,7 @@ def _adopt(batch: Batch, ref: str) -> None:
     """The send had arrived: go on with what Icypeas holds, as if the answer had come."""
     now = db_now()
     changed = Batch.objects.filter(id=batch.id, state=BatchState.DOUBT).update(
-        state=BatchState.SENT, provider_ref=ref, sent_at=now, next_at=now, message=""
+        state=BatchState.SENT, provider_ref=ref, sent_at=now, next_at=now, message="", claims=0
     )
     if changed:
         tell(
@@ -712,6 +782,9 @@ def _take_in(batch: Batch, found: ProviderItem) -> bool:
     claimed = _claim(batch.id)
     if claimed is None:
         return False
+    if claimed.claims > send_path.MAX_CLAIMS:
+        _leave_unread(claimed)
+        return True
     answers.record_items(claimed, [found])
     return _settle(claimed)
 
@@ -750,7 +823,7 @@ def _keep_next_look(account_id: int) -> None:
 def _settle(batch: Batch) -> bool:
     """Free the claim; a batch without open questions is done. True when it is."""
     if answers.unsettled(batch):
-        Batch.objects.filter(id=batch.id, fence=batch.fence).update(lease_until=None)
+        Batch.objects.filter(id=batch.id, fence=batch.fence).update(lease_until=None, claims=0)
         return False
     answers.close(batch)
     EnrichmentJob.objects.filter(id=batch.job_id).update(next_due_at=db_now())
@@ -763,19 +836,40 @@ def _settle(batch: Batch) -> bool:
 def _collect_next(job: EnrichmentJob) -> bool:
     """Fetch one page of answers of a finished bulk. The limiter turns it away while a slot is kept for somebody's look-up."""
     due = Batch.objects.filter(job=job, state=BatchState.COLLECTING, next_at__lte=db_now()).order_by("number")
-    for batch_id in due.values_list("id", flat=True)[:5]:
-        batch = _claim(batch_id)
-        if batch is None:
-            continue
-        try:
-            _collect(job, batch)
-        except limiter.BusyError as busy:
-            # Back when the slot is so near that it may be taken.
-            raise limiter.BusyError(max(busy.wait_s - send_path.read_ahead_s(), 0.0)) from busy
-        finally:
-            Batch.objects.filter(id=batch.id, fence=batch.fence).update(lease_until=None)
+    try:
+        return any(_collect_from(job, batch_id) for batch_id in list(due.values_list("id", flat=True)[:5]))
+    except limiter.BusyError as busy:
+        # Back when the slot is so near that it may be taken.
+        raise limiter.BusyError(max(busy.wait_s - send_path.read_ahead_s(), 0.0)) from busy
+
+
+def _collect_from(job: EnrichmentJob, batch_id: int) -> bool:
+    """One page of a batch, unless another worker has it."""
+    batch = _claim(batch_id)
+    if batch is None:
+        return False
+    if batch.claims > send_path.MAX_CLAIMS:
+        _leave_unread(batch)
         return True
-    return False
+    mine = Batch.objects.filter(id=batch.id, fence=batch.fence)
+    try:
+        _collect(job, batch)
+    except EXPECTED:
+        mine.update(claims=0)
+        raise
+    else:
+        mine.update(claims=0)
+    finally:
+        mine.update(lease_until=None)
+    return True
+
+
+def _leave_unread(batch: Batch) -> None:
+    """Answers that keep ending the workers that read them: a person decides, and the rest of the job goes on."""
+    with transaction.atomic():
+        answers.hold(batch)
+        answers.leave_uncertain(batch, code=send_path.POISON, text=UNREADABLE_TEXT)
+        answers.close(batch)
 
 
 def _most_pages(batch: Batch) -> int:
@@ -795,9 +889,9 @@ def _collect(job: EnrichmentJob, batch: Batch) -> None:
         mine.update(cursor=[page_number, page.cursor])
     # The listing ended, or goes on longer than the batch is: what is missing is looked for in a new pass.
     elif batch.passes + 1 < PASSES:
-        mine.update(
-            cursor=None, passes=batch.passes + 1, next_at=db_now() + timedelta(seconds=settings.RETRY_S)
-        )
+        # Answers may be listed later than the end of their bulk: the last pass comes after more than the settle time.
+        wait_s = min(settings.RETRY_S * 4**batch.passes, settings.SETTLE_S)
+        mine.update(cursor=None, passes=batch.passes + 1, next_at=db_now() + timedelta(seconds=wait_s))
     else:
         with transaction.atomic():
             answers.hold(batch)

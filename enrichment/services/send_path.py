@@ -60,7 +60,7 @@ from enrichment.services.answers import (
     record_items,
     return_rows,
 )
-from enrichment.services.transitions import lock_job, move_rows, pause, tell
+from enrichment.services.transitions import lock_job, move_rows, pause, pause_fellows, tell
 from keys import gate, limiter
 from keys.choices import Outcome
 from keys.clock import db_now
@@ -93,7 +93,7 @@ def heartbeat(batch: Batch) -> Iterator[None]:
             while not done.wait(min(settings.HEARTBEAT_S / BEATS, settings.LEASE_S / 3)):
                 try:
                     now = db_now()
-                    # A lease that was given up while this beat was on its way stays given up.
+                    # A lease that was let go stays so: a beat that comes late would keep others waiting for nothing.
                     held = Batch.objects.filter(id=batch.id, fence=batch.fence, lease_until__isnull=False)
                     if held.update(lease_until=now + lease_end()):
                         EnrichmentJob.objects.filter(id=batch.job_id, slice_at__isnull=False).update(
@@ -127,10 +127,14 @@ def _call(
     Raises `GateRefusedError`, `BusyError`, the provider's errors, and whatever `between` raises (then nothing was sent).
     """
     permit = gate.admit(errand, max_wait_s=min(max_wait_s, settings.LEASE_S / 3))
+    started = time.monotonic()
     if between is not None:
         between(permit)
-    started = time.monotonic()
+    intent_at, started = started, time.monotonic()
     try:
+        if started - intent_at > settings.LEASE_S / 2:
+            # A process that stood still in between: others may have looked for this call already, in vain.
+            raise NotSentError("The worker stood still before it sent this; nothing left this machine.")
         with closing(_provider(permit)) as provider:
             answer = work(provider)
     except ProviderError as error:
@@ -246,10 +250,14 @@ def send(batch: Batch) -> None:
     items = list(BatchItem.objects.filter(batch=batch).select_related("question").order_by("id"))
     if batch.mode == Mode.SINGLE:
         keep_look(batch)
+    # Read now: between intent and send nothing may wait, not even for the database.
+    webhook_url = hook_url(batch.account)
     with heartbeat(batch):
         try:
             receipt = _call(
-                errand, lambda provider: _submit(provider, job, batch, items), between=_intent(batch, items)
+                errand,
+                lambda provider: _submit(provider, job, batch, items, webhook_url),
+                between=_intent(batch, items),
             )
         except limiter.BusyError:
             Batch.objects.filter(id=batch.id, fence=batch.fence).update(
@@ -269,7 +277,9 @@ def send(batch: Batch) -> None:
         except BadInputError as error:
             _refused(batch, error)
         except RefusedError as error:
-            _back_to_waiting(batch, *_pause_for(error))
+            reason, text = _pause_for(error)
+            _back_to_waiting(batch, reason, text)
+            pause_fellows(job, reason, text, is_key_alone=isinstance(error, KeyRejectedError))
         else:
             if isinstance(receipt, str) and batch.mode == Mode.SINGLE:
                 _sent_alone(batch, receipt)
@@ -309,13 +319,13 @@ def _intent(batch: Batch, items: list[BatchItem]) -> Callable[[gate.Permit], Non
 
 
 def _submit(
-    provider: Provider, job: EnrichmentJob, batch: Batch, items: list[BatchItem]
+    provider: Provider, job: EnrichmentJob, batch: Batch, items: list[BatchItem], webhook_url: str
 ) -> str | LeadPage | Sequence[ProviderItem]:
     """Send the batch: the id to read its progress by, or the answers where the call brings them."""
     if batch.mode == Mode.SINGLE:
         (item,) = items
         return provider.submit_single(
-            SingleRequest(job.operation, item.question.inputs, item.external_id, hook_url(batch.account))
+            SingleRequest(job.operation, item.question.inputs, item.external_id, webhook_url)
         )
     if operations.get(job.operation).is_search:
         token = (batch.cursor or {}).get("token", "")
@@ -326,7 +336,7 @@ def _submit(
         name=batch.name,
         rows=[item.question.inputs for item in items],
         external_ids=[item.external_id for item in items],
-        webhook_url=hook_url(batch.account),
+        webhook_url=webhook_url,
     )
     return provider.submit_bulk(request) if batch.mode == Mode.BULK else provider.ask(request)
 
@@ -355,6 +365,7 @@ def _sent(batch: Batch, ref: str, mode: Mode) -> None:
         sent_at=now,
         next_at=now + timedelta(seconds=first),
         lease_until=None,
+        claims=0,
         message="",
     )
     EnrichmentJob.objects.filter(id=batch.job_id).update(heard_at=now, state_text="")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db import transaction
 from django.db.models import Count, F, QuerySet
 
 from enrichment.choices import ANSWERED_ROWS, JobState, PauseReason, RowState
@@ -69,3 +70,14 @@ def pause(job: EnrichmentJob, reason: PauseReason, text: str) -> None:
         next_due_at=db_now(),
     )
     tell(job.id, text, icon="circle-pause", tone="warn")
+
+
+def pause_fellows(job: EnrichmentJob, reason: PauseReason, text: str, *, is_key_alone: bool = False) -> None:
+    """Icypeas refused the account, or one key of it: other jobs would only be told the same, so they pause before they
+    ask. During a rotation another key of the account may well be accepted. Not inside a transaction that locks a job."""
+    assert job.key is not None
+    jobs = EnrichmentJob.objects.filter(state__in=(JobState.QUEUED, JobState.RUNNING)).exclude(id=job.id)
+    jobs = jobs.filter(key=job.key) if is_key_alone else jobs.filter(key__account=job.key.account_id)
+    for fellow_id in list(jobs.order_by("id").values_list("id", flat=True)):
+        with transaction.atomic():
+            pause(lock_job(fellow_id), reason, f"{text} Job #{job.id} was told so.")

@@ -19,6 +19,7 @@ from enrichment.choices import JobState, RowState, Source
 from enrichment.csv_import import Layout, Limits, UploadError
 from enrichment.models import EnrichmentJob, EnrichmentRow, Upload
 from enrichment.operations.base import Checked, Operation, digest
+from enrichment.services.transitions import move_rows
 from keys.clock import db_now
 from people import audit
 
@@ -144,6 +145,8 @@ def reread(
             blank_lines=found.blank_lines,
             first_wide_row=found.first_wide_row,
         )
+        # Other lines may be rows now: what was put in the place of one would meet another.
+        EnrichmentJob.objects.filter(id=job.id, state=JobState.DRAFT).update(corrections={})
         change_mapping(job, mapping)
 
 
@@ -163,12 +166,49 @@ def change_mapping(
     )
 
 
+def correct_row(job: EnrichmentJob, row: EnrichmentRow, told: Mapping[str, str], outcome: Checked) -> None:
+    """Put `told` in the place of a skipped row's cells of a locked, checked draft: from now on it will be asked."""
+    code = row.reason_code
+    tally = _Tally(**{kind: job.findings.get(kind, {}) for kind in ("skipped", "warnings")})
+    warning = outcome.warnings[0] if outcome.warnings else None
+    if warning:
+        tally.add(tally.warnings, warning.code, warning.text, row.position, next(filter(None, told.values())))
+    move_rows(
+        job.id,
+        EnrichmentRow.objects.filter(id=row.id),
+        RowState.WAITING,
+        told=dict(told),
+        inputs=dict(outcome.inputs),
+        digest=digest(outcome.inputs),
+        warning=warning.code if warning else "",
+        reason_code="",
+        reason="",
+    )
+    left = EnrichmentRow.objects.filter(job=job, state=RowState.SKIPPED, reason_code=code).order_by(
+        "position"
+    )
+    tally.take(tally.skipped, code, list(left.values_list("position", flat=True)[:EXAMPLES]))
+    EnrichmentJob.objects.filter(id=job.id).update(
+        corrections={**job.corrections, str(row.position): dict(told)},
+        findings={"skipped": tally.skipped, "warnings": tally.warnings},
+    )
+
+
 @dataclass
 class _Tally:
     """Findings by code: a sentence, how many rows, and the first few positions."""
 
     skipped: dict[str, dict[str, Any]] = field(default_factory=dict)
     warnings: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @staticmethod
+    def take(out_of: dict[str, dict[str, Any]], code: str, first: list[int]) -> None:
+        """One row less, with the positions of the `first` that are left; the code goes with the last."""
+        if first:
+            out_of[code]["rows"] -= 1
+            out_of[code]["examples"] = [[position, ""] for position in first]
+        else:
+            out_of.pop(code)
 
     @staticmethod
     def add(into: dict[str, dict[str, Any]], code: str, text: str, position: int, value: str) -> None:
@@ -227,16 +267,17 @@ def _forget_rows(job_id: int) -> None:
 
 def _checked_rows(job: EnrichmentJob, operation: Operation, tally: _Tally) -> Iterator[EnrichmentRow]:
     for position, cells in enumerate(_rows(job), start=1):
-        told = column_mapping.apply(job.mapping, cells)
+        corrected = job.corrections.get(str(position))
+        told = corrected or column_mapping.apply(job.mapping, cells)
         outcome = operation.check(told)
-        row = EnrichmentRow(job_id=job.id, position=position, cells=cells)
+        row = EnrichmentRow(job_id=job.id, position=position, cells=cells, told=corrected)
         value = next((text for text in told.values() if text), "")
         if isinstance(outcome, Checked):
             row.inputs = dict(outcome.inputs)
             row.digest = digest(outcome.inputs)
             for warning in outcome.warnings[:1]:
                 row.warning = warning.code
-                if warning.code in job.skip_codes:
+                if warning.code in job.skip_codes and not corrected:
                     row.state, row.reason_code, row.reason = (
                         RowState.SKIPPED,
                         warning.code,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -32,6 +33,7 @@ from enrichment.models import EnrichmentJob
 from enrichment.operations.leads import words_of
 from enrichment.services import exporting, submission
 from enrichment.views.post_only import post_only
+from keys import ledger
 from people.audit import Actor
 from people.models import User
 from people.permissions import require_right
@@ -275,10 +277,27 @@ def job_pause(request: HttpRequest, number: int) -> HttpResponse:
         request.method == "POST"
         and submission.pause_job(Actor(_person(request)), job.id).state == JobState.PAUSED
     ):
-        messages.success(request, "Paused. Nothing new is sent within 5 s; rows at Icypeas still come back.")
+        messages.success(request, "Paused. Nothing new is sent; rows at Icypeas still come back.")
+        _tell_what_left_meanwhile(request, job)
     else:
         messages.warning(request, f"Job #{job.id} was not running any more, so there was nothing to pause.")
     return _see_other(str(_address(request, job)))
+
+
+def _tell_what_left_meanwhile(request: HttpRequest, job: EnrichmentJob) -> None:
+    """The figures before the click were those of a running job: say so when it can end dearer than they said."""
+    try:
+        said = Decimal(request.POST.get("at_most", ""))
+    except InvalidOperation:  # a form without the figure, as a script may send it
+        return
+    now = selectors.progress(get_object_or_404(EnrichmentJob, id=job.id))
+    if now.at_most_if_stopped > said:
+        messages.warning(
+            request,
+            f"More rows had gone to Icypeas since this page showed its figures: {now.at_provider:,} are there now and can "
+            f"cost at most {ledger.words(now.at_risk)} credits, so the job ends at "
+            f"{ledger.words(now.at_most_if_stopped)} at most instead of {ledger.words(said)}.",
+        )
 
 
 @post_only
@@ -310,6 +329,7 @@ def job_cancel(request: HttpRequest, number: int) -> HttpResponseBase:
     if form.is_valid():
         submission.cancel_job(Actor(_person(request)), job.id, reason=form.cleaned_data["reason"])
         messages.success(request, f"Job #{job.id} is cancelled. What was found stays.")
+        _tell_what_left_meanwhile(request, job)
         return _see_other(str(address))
     context = {
         "job": job,

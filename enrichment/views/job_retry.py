@@ -9,7 +9,8 @@ from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
-from enrichment import retry_page, selectors
+from enrichment import retry_page, review_page, selectors
+from enrichment.choices import JobState
 from enrichment.models import EnrichmentJob
 from enrichment.services import attempts, submission
 from people.audit import Actor
@@ -54,7 +55,8 @@ def job_retry(request: HttpRequest, number: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @require_right(Right.SPEND)
 def job_correct(request: HttpRequest, number: int, position: int) -> HttpResponse:
-    """Put something in the place of a row's cells; then the next row of the same reason, or the page of reasons."""
+    """Put something in the place of a row's cells; then the next row of the same reason, or where they are listed: the
+    review of a draft, or the page of reasons."""
     assert isinstance(request.user, User)
     job = get_object_or_404(selectors.visible_to(request.user), id=number)
     if not selectors.may_see_rows(request.user, job):
@@ -62,6 +64,8 @@ def job_correct(request: HttpRequest, number: int, position: int) -> HttpRespons
             f"The rows of job #{job.id} hold people's data, and your role sees those of your own team only. "
             f"{who_can(Right.VIEW_ALL_ROWS)} can open them."
         )
+    is_draft = job.state == JobState.DRAFT
+    back = reverse("enrichment:job_review" if is_draft else "enrichment:job_retry", args=[job.id])
     opened = retry_page.correction(job, position, request.GET.get("reason", "")[:40])
     if opened is None:
         if job.rows.filter(position=position).exists():
@@ -75,11 +79,12 @@ def job_correct(request: HttpRequest, number: int, position: int) -> HttpRespons
         except attempts.AttemptError as refused:
             form.add_error(None, refused.message)
         else:
-            messages.success(request, f"Row {position:,} is corrected. It is not sent yet.")
+            later = "It is asked when you start the job." if is_draft else "It is not sent yet."
+            messages.success(request, f"Row {position:,} is corrected. {later}")
             if "next" in request.POST and opened.following:
-                return _see_other(retry_page.correct_url(job, opened.following, opened.code))
-            return _see_other(reverse("enrichment:job_retry", args=[job.id]))
-    context = {**_common(job), "opened": opened, "form": form}
+                return _see_other(review_page.correct_url(job.id, opened.following, opened.code))
+            return _see_other(back)
+    context = {**_common(job), "opened": opened, "form": form, "is_draft": is_draft, "back_url": back}
     return render(request, "enrichment/job_correct.html", context, status=422 if form.errors else 200)
 
 

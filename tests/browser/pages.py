@@ -35,6 +35,10 @@ def pages_of(desk: Desk) -> list[Shot]:
         "SELECT f.id FROM keys_finding f JOIN keys_keyrecord k ON k.id = f.key_id "
         "WHERE f.code = 'scope' AND k.name = 'sandbox_bulk_verify_growth'"
     )[0][0]
+    bad = desk.query(
+        "SELECT job_id, min(position) FROM enrichment_enrichmentrow r JOIN enrichment_enrichmentjob j ON j.id = r.job_id "
+        "WHERE j.state = 'draft' AND r.state = 'skipped' GROUP BY job_id ORDER BY job_id DESC"
+    )[0]
     return [
         Shot("login", "/login/", ""),
         Shot("overview", "/"),
@@ -43,6 +47,7 @@ def pages_of(desk: Desk) -> list[Shot]:
         Shot("job-new", "/jobs/new/"),
         Shot("job-upload", "/jobs/new/email-search/"),
         Shot("job-review", f"/jobs/{draft}/review/"),
+        Shot("job-review-correct", f"/jobs/{bad[0]}/rows/{bad[1]}/correct/"),
         Shot("job-finished", f"/jobs/{search}/"),
         Shot("job-finished-verify", f"/jobs/{finished}/", "Manager"),
         Shot("job-filtered", f"/jobs/{search}/?state=found&row=1"),

@@ -72,3 +72,14 @@ def test_wrong_figures_are_refused() -> None:
 
     assert (status, figures) == (2, {})
     assert "--rows must be 1 or more" in said
+
+
+def test_troubles_at_the_provider_while_processes_are_killed_lose_nothing_and_pay_nothing_twice() -> None:
+    lane = ["--rows", "500", "--batch-rows", "20", "--kills", "5", "--pauses", "0", "--faults", "0"]
+
+    status, figures, said = chaos(*lane, "--troubles", "20", "--seed", "6")
+
+    assert status == 0, said
+    assert (figures["job"], figures["kills"]) == ("completed", 5), said
+    assert figures["other troubles at the provider"] >= 15
+    assert figures["lost"] == figures["unexpected"] == figures["duplicated"] == []

@@ -25,8 +25,9 @@ from rich.table import Table
 
 from enrichment.chaos import lane
 from enrichment.chaos.broker_line import BrokerLine
-from enrichment.chaos.scene import BREAKS, Scene, SceneError
+from enrichment.chaos.scene import ARMED_EVERY, BREAKS, Scene, SceneError
 from enrichment.chaos.scratch import INSIDE, drop_database, free_port, run_inside, write_account
+from enrichment.chaos.troubles import TROUBLES
 from enrichment.chaos.verdict import Verdict, compare
 from enrichment.models import EnrichmentJob
 
@@ -68,6 +69,12 @@ class Command(BaseCommand):
             type=int,
             default=4,
             help="paid calls whose answer the sandbox spoils (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--troubles",
+            type=int,
+            default=0,
+            help=f"calls that end in one of {len(TROUBLES)} other ways, on every route, by lot; pauses are resumed (default: %(default)s)",
         )
         parser.add_argument(
             "--empty-broker",
@@ -147,7 +154,7 @@ class Command(BaseCommand):
             sys.argv += ["--seed", str(random.SystemRandom().randrange(10**6))]
         undisturbed = {}
         if options["compare"]:
-            quiet = ["--kills=0", "--pauses=0", "--faults=0", "--ambushes=0", "--calm"]
+            quiet = ["--kills=0", "--pauses=0", "--faults=0", "--troubles=0", "--ambushes=0", "--calm"]
             quiet += [f"--{name}=0" for name in BREAK_OPTIONS]
             undisturbed = {UNDISTURBED: f"{json.loads(run_inside(options, quiet, is_read=True))['seconds']}"}
         run_inside(options, environment=undisturbed)
@@ -192,6 +199,7 @@ def run(folder: Path, options: Mapping[str, Any]) -> None:
         apart_s=options["apart"],
         pauses=options["pauses"],
         ambushes=options["ambushes"],
+        troubles=drawn(dice, options["troubles"]),
         breaks=breaks,
         empties_broker=options["empty_broker"] and not options["calm"],
         timeout_s=options["timeout"],
@@ -224,7 +232,10 @@ def run(folder: Path, options: Mapping[str, Any]) -> None:
             line.close()
         if scene.is_orphaned:
             clear_up(folder)
-    disturbance.spoiled = options["faults"] - sum(fault["times"] for fault in state["faults"])
+    # Those of `--faults` wait for every third call; what else is left has met no call any more.
+    disturbance.spoiled = options["faults"] - sum(
+        fault["times"] for fault in state["faults"] if fault["every"] == ARMED_EVERY
+    )
     disturbance.refused = sum(counted["429"] for counted in state["requests"].values())
     figures = report(job, options, disturbance, verdict)
     if options["json"]:
@@ -237,6 +248,14 @@ def run(folder: Path, options: Mapping[str, Any]) -> None:
         for path in sorted(folder.glob("*.log")):
             console.print(f"── {path.name}: {path.read_text(errors='replace')[-1500:]}", markup=False)
         sys.exit(1)
+
+
+def drawn(dice: random.Random, count: int) -> list[str]:
+    """Names of troubles: each once before any comes again."""
+    names: list[str] = []
+    while len(names) < count:
+        names += dice.sample(sorted(TROUBLES), len(TROUBLES))
+    return names[:count]
 
 
 def broker_line(broker_url: str) -> BrokerLine | None:
@@ -282,6 +301,8 @@ def report(
         "killed": done.kills,
         "pauses longer than the lease": done.pauses,
         "spoiled answers": done.spoiled,
+        "other troubles at the provider": len(done.troubles),
+        "resumed after a refusal": done.resumed,
         "broker emptied": done.emptied,
         "connections with the broker broken": done.breaks,
         "workers that noticed they were deaf": done.deaf_workers,

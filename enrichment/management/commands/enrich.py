@@ -103,8 +103,6 @@ class Command(BaseCommand):
         run, status = _start(console, actor, key, job, options, source)
         if run is None:
             sys.exit(status)
-        if run.id != job.id:
-            submission.cancel_job(actor, job.id, reason="the same list ran a short while ago")
         interrupted = _work(console, actor, run)
         run.refresh_from_db()
         if run.pause_reason == PauseReason.SAMPLE and not interrupted:
@@ -224,8 +222,9 @@ def _start(
         console.print(
             f"Job #{same.id} ran this list with this key a short while ago; it is handed out again. --again runs it anew."
         )
+        submission.cancel_job(actor, job.id, reason="the same list ran a short while ago")
         if same.state == JobState.PAUSED:
-            submission.resume_job(actor, same.id)
+            _resume(actor, same, limit)
         return same, 0
     refused = gate.refusal(
         key, environment=key.environment, scope=operations.get(job.operation).scope(job.mode)
@@ -257,6 +256,22 @@ def _start(
         raise CommandError(
             f"{error.message} Nothing was sent and nothing was paid.", returncode=REFUSED
         ) from error
+
+
+def _resume(actor: Actor, job: EnrichmentJob, limit: Decimal | None) -> None:
+    """Go on with a paused run, if all that it has cost and can still cost is within the limit."""
+    money = ledger.job_sums(job.id)
+    at_most = money.charged + money.open + reservations.lacking(job)
+    if limit is not None and at_most > limit:
+        raise CommandError(
+            f"In all, this run can cost {ledger.words(at_most)} credits, and the limit given is {ledger.words(limit)}. "
+            "It stays paused; nothing more was sent.",
+            returncode=REFUSED,
+        )
+    try:
+        submission.resume_job(actor, job.id)
+    except submission.SubmissionError as error:
+        raise CommandError(error.message, returncode=REFUSED) from error
 
 
 def _print_estimate(console: Console, job: EnrichmentJob, key: KeyRecord, freshness_days: int) -> None:
@@ -292,10 +307,7 @@ def _after_sample(console: Console, actor: Actor, job: EnrichmentJob) -> bool:
     if not _confirmed(console, "Go on?"):
         console.print("Paused after the sample. The same command goes on with it.")
         return False
-    try:
-        submission.resume_job(actor, job.id)
-    except submission.SubmissionError as error:
-        raise CommandError(error.message, returncode=REFUSED) from error
+    _resume(actor, job, None)
     return _work(console, actor, job)
 
 

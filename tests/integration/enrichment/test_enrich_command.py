@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
 from enrichment.models import EnrichmentJob
 from enrichment.services import processing
+from keys.models import KeyRecord
 from tests.fakes.engine import Engine, paid_inputs
 
 ROWS = 40
@@ -70,3 +72,42 @@ def test_sample_that_is_left_stays_paused_and_the_same_command_goes_on(
     job.refresh_from_db()
     assert (job.state, job.rows_open) == ("completed", 0)
     assert set(paid_inputs(engine.sandbox).values()) == {1}
+
+
+def refusal(engine: Engine, source: Path, *more: str) -> CommandError:
+    with pytest.raises(CommandError) as refused:
+        call_command(
+            "enrich", str(source), "--operation", "email-verification", "--key", engine.key.name, *more
+        )
+    return refused.value
+
+
+def test_paused_run_goes_on_only_within_the_limit_that_is_given(
+    engine: Engine, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers(monkeypatch, "n")
+    enrich(engine, source, "--sample", "--yes")
+
+    error = refusal(engine, source, "--yes", "--max-credits", "3.9")
+
+    assert error.returncode == 1
+    assert "can cost 4 credits, and the limit given is 3.9" in str(error)
+    assert EnrichmentJob.objects.filter(state="paused").count() == 1
+    assert len(paid_inputs(engine.sandbox)) == 10
+    assert enrich(engine, source, "--yes", "--max-credits", "4") == 0
+
+
+def test_paused_run_that_cannot_reserve_the_rest_says_so_and_stays_paused(
+    engine: Engine, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers(monkeypatch, "n")
+    enrich(engine, source, "--sample", "--yes")
+    KeyRecord.objects.filter(id=engine.key.id).update(daily_cap=Decimal("1.5"))
+
+    error = refusal(engine, source, "--yes")
+
+    assert error.returncode == 1
+    assert "daily cap" in str(error)
+    assert "stays paused" in str(error)
+    assert not EnrichmentJob.objects.filter(state="draft").exists()
+    assert len(paid_inputs(engine.sandbox)) == 10

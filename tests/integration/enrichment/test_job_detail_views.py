@@ -380,6 +380,35 @@ def test_cancel_page_says_what_it_stops_and_what_it_can_still_cost(
     assert "at most 0.1 credits" in text
 
 
+@pytest.mark.parametrize("what", ["pause", "cancel"])
+def test_rows_that_left_after_the_figures_were_shown_are_told_after_the_click(
+    as_person: AsPerson, operator: User, running: EnrichmentJob, what: str
+) -> None:
+    person = as_person(operator)
+    page = person.get(url(running, f"{what}/")).content.decode()
+    said = re.search(rf'name="at_most" value="([0-9.]+)" form="{what}-form"', page)
+    assert said
+    assert f'id="{what}-form"' in page
+    move_rows(running.id, EnrichmentRow.objects.filter(job=running, position__lt=3), RowState.IN_FLIGHT)
+
+    after = person.post(url(running, f"{what}/"), {"at_most": said[1]}, follow=True)
+
+    assert (
+        "2 are there now and can cost at most 0.2 credits, so the job ends at 0.2 at most instead of 0"
+        in plain(after.content.decode())
+    )
+
+
+def test_figures_that_still_hold_are_not_told_again(
+    as_person: AsPerson, operator: User, running: EnrichmentJob
+) -> None:
+    move_rows(running.id, EnrichmentRow.objects.filter(job=running, position=1), RowState.IN_FLIGHT)
+
+    after = as_person(operator).post(url(running, "pause/"), {"at_most": "0.1"}, follow=True)
+
+    assert "since this page showed" not in plain(after.content.decode())
+
+
 def test_cancel_gives_the_reservation_back_and_keeps_the_reason(
     as_person: AsPerson, operator: User, running: EnrichmentJob
 ) -> None:

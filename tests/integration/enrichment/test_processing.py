@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -11,10 +12,10 @@ from enrichment.choices import BatchState, RowState
 from enrichment.models import Answer, Batch, EnrichmentJob, EnrichmentRow, Question
 from enrichment.providers import factory
 from enrichment.providers.base import BadInputError
-from enrichment.services import answers, processing, send_path, submission
+from enrichment.services import answers, decisions, processing, send_path, submission
 from keys import ledger
 from keys.clock import db_now
-from keys.models import Call, LedgerEntry
+from keys.models import Call, KeyRecord, LedgerEntry
 from people.audit import Actor
 from tests import factories
 from tests.fakes.engine import SPEED, Engine, assert_paid_once, books_fit, exported, paid_credits, paid_inputs
@@ -96,8 +97,8 @@ def test_duplicates_share_one_paid_answer(engine: Engine) -> None:
     assert len(set(EnrichmentRow.objects.filter(job=job).values_list("answer", flat=True))) == 2
 
 
-def test_look_up_is_sent_as_a_single_search(engine: Engine) -> None:
-    job = submission.look_up(
+def look_up(engine: Engine) -> EnrichmentJob:
+    return submission.look_up(
         actor(engine),
         operation="email-verification",
         told={"email": "ann@sbx-found.example"},
@@ -107,7 +108,9 @@ def test_look_up_is_sent_as_a_single_search(engine: Engine) -> None:
         token=submission.new_token(),
     )
 
-    engine.run(job)
+
+def test_look_up_is_sent_as_a_single_search(engine: Engine) -> None:
+    job = engine.run(look_up(engine))
 
     assert job.rows_found == 1
     assert engine.sent("/email-verification") == 1
@@ -404,7 +407,21 @@ def test_row_that_never_comes_back_is_left_to_a_person(
 
     assert (job.rows_uncertain, job.rows_answered) == (1, 119)
     assert EnrichmentRow.objects.get(job=job, state="uncertain").position == 7
-    assert hiding.reads == 6  # three passes of two pages
+    assert hiding.reads == 2 * processing.PASSES  # of two pages each
+
+
+def test_answers_that_are_listed_later_than_the_end_of_their_list_are_waited_for(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    """A list says that it has ended, and its rows show up two minutes later: as long as the settle time."""
+    hiding = HidingProvider(late_s=settings.SETTLE_S)
+    monkeypatch.setattr(factory, "make_provider", hiding.around(factory.make_provider))
+
+    job = engine.run(engine.start(3))
+
+    assert hiding.hidden > 0
+    assert (job.state, job.rows_answered) == ("completed", 3)
+    assert_paid_once(engine.sandbox, times=3)
 
 
 # --- the error table: reading ----------------------------------------------------------------------------------------
@@ -626,6 +643,32 @@ def test_cancelled_job_still_fetches_its_answers_after_the_key_was_refused(
     assert (job.state, job.rows_answered) == ("cancelled", 2)
 
 
+@pytest.mark.parametrize("mode", ["list", "look-up"])
+def test_what_never_ends_is_looked_for_ever_more_rarely_and_left_to_a_person_after_a_day(
+    engine: Engine, settings: Any, mode: str
+) -> None:
+    settings.LOOK_GAPS_S = ((60.0, 15.0), (600.0, 120.0))
+    engine.switch(speed=0)
+    job = engine.start(1) if mode == "list" else look_up(engine)
+    while job.rows_in_flight < 1:
+        engine.step(job)
+    gaps = []
+    for age_s in (30, 90, 900):
+        then = db_now() - timedelta(seconds=age_s)
+        Batch.objects.update(intent_at=then, sent_at=then, next_at=db_now() - timedelta(seconds=1))
+        engine.step(job)
+        gaps.append((Batch.objects.get().next_at - db_now()).total_seconds())
+    assert gaps[0] < 1
+    assert gaps[1:] == [pytest.approx(15, abs=2), pytest.approx(120, abs=2)]
+
+    then = db_now() - timedelta(days=1, seconds=1)
+    Batch.objects.update(sent_at=then, next_at=db_now() - timedelta(seconds=1))
+    engine.run(job)
+
+    assert (job.state, job.rows_uncertain) == ("completed", 1)
+    assert ledger.job_sums(job.id).open == job.price
+
+
 # --- questions that two jobs share -----------------------------------------------------------------------------------
 
 
@@ -666,6 +709,97 @@ def test_waiting_job_takes_over_when_the_payer_was_cancelled_before_it_sent(engi
 
     assert (first.state, second.state, second.rows_answered) == ("cancelled", "completed", 1)
     assert_paid_once(engine.sandbox, times=1)
+
+
+def test_job_paused_for_its_key_gives_its_unsent_questions_free(engine: Engine) -> None:
+    first = engine.start(["a@x.example"])
+    engine.step(first)
+    assert processing.claim_batch(first) is not None  # and its worker dies
+    second = engine.start(["a@x.example"], is_again=True)
+    engine.step(second)
+    processing._pause_job(first.id, "Paused: the key was refused.")
+    assert (engine.step(first) or 0) > 0  # looked at again when the lease is over
+    end_leases()
+
+    engine.run(first)
+    engine.run(second)
+
+    assert (first.state, second.state, second.rows_answered) == ("paused", "completed", 1)
+    assert_paid_once(engine.sandbox, times=1)
+
+
+@pytest.mark.parametrize("state", [BatchState.SENT, BatchState.DOUBT, BatchState.COLLECTING])
+def test_waiting_job_reads_what_a_job_that_may_not_read_has_sent(engine: Engine, state: str) -> None:
+    """The payer's key is quarantined; the same account answers the other key."""
+    engine.switch(speed=0)
+    if state == BatchState.DOUBT:
+        engine.fault(SUBMIT, "reset_after_accept")
+    first = engine.start(["a@x.example"])
+    while first.rows_in_flight < 1:
+        engine.step(first)
+    engine.switch(speed=SPEED)
+    while not Batch.objects.filter(state=state).exists():
+        engine.step(first)
+    KeyRecord.objects.filter(id=engine.key.id).update(state="quarantined")
+    processing._pause_job(first.id, "Paused: the key is quarantined.")
+    other = factories.make_key(account=engine.account)
+    second = engine.begin(engine.draft(["a@x.example"]), key=other)
+
+    engine.run(second)
+    engine.run(first)
+
+    assert (second.state, second.rows_cached) == ("completed", 1)
+    assert (first.state, first.rows_answered) == ("paused", 1)
+    assert_paid_once(engine.sandbox, times=1)
+
+
+def test_refused_key_pauses_the_other_jobs_of_that_key_before_they_ask(engine: Engine) -> None:
+    other_key = factories.make_key(account=engine.account)
+    jobs = [engine.start(2), engine.start(2, is_again=True), engine.begin(engine.draft(2), key=other_key)]
+    engine.switch(key_revoked=True)
+
+    engine.run(jobs[0])
+
+    for job in jobs:
+        job.refresh_from_db()
+    assert [(job.state, job.pause_reason) for job in jobs] == [
+        ("paused", "key"),
+        ("paused", "key"),
+        ("queued", ""),
+    ]
+    assert f"Job #{jobs[0].id}" in jobs[1].state_text
+    assert engine.sent() == 1
+
+
+def test_missing_credits_pause_the_other_jobs_of_the_account(engine: Engine) -> None:
+    other_key = factories.make_key(account=engine.account)
+    stranger = engine.begin(engine.draft(2), key=factories.make_key())
+    jobs = [engine.start(2), engine.begin(engine.draft(2), key=other_key)]
+    engine.fault(SUBMIT, "refusal", word="InsufficientCreditsError")
+
+    engine.run(jobs[0])
+
+    for job in (*jobs, stranger):
+        job.refresh_from_db()
+    assert [(job.state, job.pause_reason) for job in jobs] == [("paused", "credits")] * 2
+    assert stranger.state == "queued"
+
+
+def test_running_dry_in_the_middle_pauses_the_other_jobs_of_the_account(engine: Engine) -> None:
+    engine.switch(speed=0)
+    first = engine.start(10)
+    while first.rows_in_flight < 10:
+        engine.step(first)
+    engine.credits("0.5")
+    engine.switch(speed=SPEED)
+    second = engine.start(["other@x.example"])
+
+    engine.run(first)
+
+    second.refresh_from_db()
+    assert (first.state, first.pause_reason) == ("paused", "credits")
+    assert (second.state, second.pause_reason) == ("paused", "credits")
+    assert engine.sent() == 1
 
 
 def test_uncertain_end_in_one_job_is_told_to_the_other(engine: Engine) -> None:
@@ -777,6 +911,92 @@ def test_batch_that_takes_three_workers_down_is_left_out(
     assert (job.state, job.rows_failed) == ("completed", 3)
     assert ledger.job_sums(job.id).open == 0
     assert engine.sent() == 0
+
+
+def test_answers_that_take_three_workers_down_are_left_to_a_person_and_the_rest_goes_on(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.BATCH_ROWS = 2
+    job = engine.start(4)
+    record = answers.record_items
+
+    def poisoned(batch: Batch, items: Any) -> int:
+        if batch.number == 1:
+            raise Killed
+        return record(batch, items)
+
+    monkeypatch.setattr(answers, "record_items", poisoned)
+    for _ in range(3):
+        die(engine, job)
+
+    engine.run(job)
+
+    assert (job.state, job.rows_uncertain, job.rows_answered) == ("completed", 2, 2)
+    assert_paid_once(engine.sandbox, times=4)
+    assert ledger.job_sums(job.id).open == 2 * job.price
+
+    monkeypatch.undo()
+    monkeypatch.setenv("ICYPEAS_API_KEY", SECRET)
+    (batch,) = decisions.uncertain_batches()
+    chosen = [decisions.Chosen(batch.id, batch.fence)]
+    submission.decide(actor(engine), job.id, decisions.Act.LOOK_AGAIN, chosen, reason="mended")
+    engine.run(job)
+    assert (job.state, job.rows_answered) == ("completed", 4)
+    assert ledger.job_sums(job.id).charged == paid_credits(engine.sandbox)
+
+
+def test_look_up_whose_answer_takes_three_workers_down_is_left_to_a_person(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = look_up(engine)
+    for _ in range(3):
+        kill_once(monkeypatch, answers, "record_items", after=False)
+        die(engine, job)
+
+    engine.run(job)
+
+    assert (job.state, job.rows_uncertain) == ("completed", 1)
+    assert_paid_once(engine.sandbox, times=1)
+
+
+def test_many_pages_of_answers_are_no_poison(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processing, "PASSES", 8)
+    engine.fault("/bulk-single-searchs/read", "status", status=503, times=6)
+
+    job = engine.run(engine.start(3))
+
+    assert (job.state, job.rows_answered) == ("completed", 3)
+
+
+def test_worker_that_stood_still_before_it_sent_sends_nothing(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    """SIGSTOP between the intent and the send, for longer than a lease: the batch is looked for by others by then."""
+    settings.LEASE_S, settings.HEARTBEAT_S = 0.4, 60.0
+    intent = send_path._intent
+
+    def slow(batch: Batch, items: Any) -> Any:
+        commit = intent(batch, items)
+
+        def stand_still(permit: Any) -> None:
+            commit(permit)
+            time.sleep(0.6)
+
+        return stand_still
+
+    monkeypatch.setattr(send_path, "_intent", slow)
+    job = engine.start(3)
+    while not Call.objects.filter(route="bulk-search").exists():
+        engine.step(job)
+
+    assert engine.sent() == 0
+    assert Call.objects.get(route="bulk-search").outcome == "not_sent"
+    assert (job.rows_waiting, job.rows_in_flight) == (3, 0)
+
+    monkeypatch.setattr(send_path, "_intent", intent)
+    engine.run(job)
+    assert (job.state, job.rows_answered) == ("completed", 3)
+    assert engine.sent() == 1
 
 
 def test_late_worker_writes_nothing_when_another_has_taken_over(engine: Engine) -> None:

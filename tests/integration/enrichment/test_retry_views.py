@@ -12,9 +12,11 @@ import pytest
 from django.test import Client
 
 from enrichment.models import EnrichmentJob, EnrichmentRow
+from enrichment.services import attempts, submission
+from people.audit import Actor
 from people.models import User
 from tests import factories
-from tests.fakes.engine import Engine, assert_paid_once
+from tests.fakes.engine import Engine, assert_paid_once, exported
 
 AsPerson = Callable[[User], Client]
 
@@ -131,3 +133,88 @@ def test_answered_row_is_not_corrected(job: EnrichmentJob, engine: Engine, as_pe
     assert answer["Location"] == f"/jobs/{job.id}/"
     assert client.get(f"/jobs/{job.id}/rows/99/correct/").status_code == 404
     assert EnrichmentRow.objects.get(job=job, position=1).told is None
+
+
+# --- in the draft, before anything was sent ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def draft(engine: Engine) -> EnrichmentJob:
+    """Five rows: one can be asked, three hold something else than an address, one holds nothing."""
+    text = "Email,Note\nann@sbx-found.example,a\nno address,b\nnone,c\n=1+1,d\n,e\n"
+    return factories.make_job_from_file(
+        text.encode(), created_by=engine.person, operation="email-verification"
+    )
+
+
+def finding(draft: EnrichmentJob, code: str) -> dict[str, Any]:
+    draft.refresh_from_db()
+    return dict(draft.findings["skipped"].get(code, {}))
+
+
+def test_draft_is_corrected_row_by_row_before_the_start(
+    draft: EnrichmentJob, engine: Engine, as_person: AsPerson
+) -> None:
+    client = as_person(engine.person)
+    review = f"/jobs/{draft.id}/review/"
+    page = client.get(review).content.decode()
+    link = re.search(r'href="([^"]+/rows/2/correct/[^"]*)"', page)
+    assert link, "the row check does not lead to its first row"
+
+    form = client.get(html.unescape(link[1]))
+    assert "before you start the job" in words(form)
+    saved = client.post(html.unescape(link[1]), {"email": "bob@sbx-found.example", "next": "1"})
+    assert saved["Location"].startswith(f"/jobs/{draft.id}/rows/3/correct/")
+    assert (finding(draft, "bad_email")["rows"], draft.rows_waiting, draft.rows_skipped) == (2, 2, 3)
+    saved = client.post(saved["Location"], {"email": "ann@sbx-found.example"})  # another row asks the same
+    assert saved["Location"] == review
+
+    page = words(client.get(review))
+    assert "rows 4" not in page
+    assert "Duplicates" in page
+    job = engine.run(engine.begin(EnrichmentJob.objects.get(id=draft.id)))
+    assert (job.state, job.rows_found, job.rows_cached, job.rows_skipped) == ("completed", 2, 1, 2)
+    assert_paid_once(engine.sandbox, times=2)
+    rows = exported(job).decode().splitlines()
+    assert rows[2].startswith("no address,b,deliverable")
+
+
+def test_correction_outlives_another_check_and_not_another_reading(
+    draft: EnrichmentJob, engine: Engine, as_person: AsPerson
+) -> None:
+    as_person(engine.person).post(
+        f"/jobs/{draft.id}/rows/2/correct/?reason=bad_email", {"email": "bob@gmail.com"}
+    )
+
+    submission.change_columns(EnrichmentJob.objects.get(id=draft.id), draft.mapping, [])
+
+    row = EnrichmentRow.objects.get(job=draft, position=2)
+    assert (row.state, row.inputs, row.cells) == ("waiting", {"email": "bob@gmail.com"}, ["no address", "b"])
+    draft.refresh_from_db()
+    assert (draft.rows_waiting, draft.rows_skipped) == (2, 3)
+
+    submission.reread(draft, encoding=None, delimiter=None, has_header=False)
+
+    assert EnrichmentRow.objects.get(job=draft, position=3).state == "skipped"
+    assert EnrichmentRow.objects.get(job=draft, position=2).told is None
+
+
+def test_last_row_of_a_reason_takes_the_reason_with_it(draft: EnrichmentJob, engine: Engine) -> None:
+    attempts.correct_row(Actor(engine.person), draft.id, 5, {"email": "eve@sbx-found.example"})
+
+    assert finding(draft, "no_email") == {}
+    assert finding(draft, "bad_email")["examples"] == [[2, "no address"], [3, "none"], [4, "=1+1"]]
+
+
+def test_draft_that_is_being_checked_is_not_corrected(draft: EnrichmentJob, engine: Engine) -> None:
+    EnrichmentJob.objects.filter(id=draft.id).update(is_checked=False)
+
+    with pytest.raises(attempts.AttemptError, match="being checked"):
+        attempts.correct_row(Actor(engine.person), draft.id, 2, {"email": "bob@sbx-found.example"})
+
+
+def test_running_job_is_not_corrected(draft: EnrichmentJob, engine: Engine) -> None:
+    job = engine.begin(draft)
+
+    with pytest.raises(attempts.AttemptError, match="before the start, and when the job is finished"):
+        attempts.correct_row(Actor(engine.person), job.id, 2, {"email": "bob@sbx-found.example"})

@@ -306,3 +306,17 @@ def test_refused_submit_pauses_with_its_reason_and_the_rows_wait(
     assert (job.state, job.pause_reason, job.rows_waiting) == ("paused", reason, 3)
     assert job.state_text.startswith("Paused: ")
     assert not Batch.objects.exists()
+
+
+def test_late_beat_does_not_take_a_lease_back_that_was_let_go(engine: Engine, settings: Any) -> None:
+    settings.HEARTBEAT_S = 0.03
+    job = engine.start(1)
+    engine.step(job)
+    batch = processing.claim_batch(job)
+    assert batch is not None
+
+    with send_path.heartbeat(batch):
+        Batch.objects.filter(id=batch.id).update(lease_until=None)
+        time.sleep(0.2)
+
+    assert Batch.objects.get(id=batch.id).lease_until is None

@@ -55,14 +55,29 @@ def test_fifth_unclear_answer_stops_paid_calls_of_this_account(account: Account,
     assert wait_of(factories.make_account()) == 0
 
 
-def test_one_call_passes_when_a_try_is_due(account: Account) -> None:
+def test_one_call_passes_when_a_try_is_due_and_none_beside_it_while_it_may_last(
+    account: Account, settings: Any
+) -> None:
+    """A submit may take 45 s: after the 30 s of the first distance it can still be on its way."""
+    settings.LEASE_S = 60.0
     learn(account, Outcome.UNCERTAIN, 5)
     make_due(account)
 
     waits = [wait_of(account) for _ in range(3)]
 
     assert waits[0] == 0
-    assert waits[1:] == [pytest.approx(30, abs=1)] * 2
+    assert waits[1:] == [pytest.approx(60, abs=1)] * 2
+
+
+def test_distance_counts_from_the_end_of_a_try(account: Account, settings: Any) -> None:
+    settings.LEASE_S = 60.0
+    learn(account, Outcome.UNCERTAIN, 5)
+    make_due(account)
+    assert wait_of(account) == 0
+
+    learn(account, Outcome.UNCERTAIN)
+
+    assert wait_of(account) == pytest.approx(60, abs=1)  # doubled from 30
 
 
 def test_distance_of_tries_doubles_up_to_the_most(account: Account) -> None:

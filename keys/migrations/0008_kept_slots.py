@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("keys", "0004_presence_and_tests"),
+        ("keys", "0007_presence_facts"),
     ]
 
     operations = [
