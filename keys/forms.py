@@ -113,6 +113,11 @@ class KeyForm(forms.Form):
         widget=_text(**{"class": "input--mono"}),
         help_text="The one before, while both are valid.",
     )
+    was_used_before = forms.BooleanField(
+        required=False,
+        label="This secret was in use before this record",
+        help_text="Its older use is then shown as unknown, rather than as never.",
+    )
     daily_cap = forms.DecimalField(
         required=False,
         label="Daily cap, credits",
@@ -215,6 +220,7 @@ class KeyForm(forms.Form):
             rotation_days=given["rotation_days"],
             expires_at=given["expires_at"],
             previous_secret_ref=given["previous_secret_ref"],
+            was_used_before=given["was_used_before"],
         )
 
     def take_errors(self, fields: Mapping[str, str]) -> None:
@@ -273,7 +279,7 @@ class KeyEditForm(KeyForm):
 
     def _values(self) -> dict[str, Any]:
         key = self._key
-        named = ("purpose", "scopes", "secret_ref", "previous_secret_ref", "daily_cap")
+        named = ("purpose", "scopes", "secret_ref", "previous_secret_ref", "was_used_before", "daily_cap")
         values: dict[str, Any] = {name: getattr(key, name) for name in named}
         values.update({name: getattr(key, name) for name in ("rotation_days", "rotate_by", "expires_at")})
         values.update({name: getattr(key, f"{name}_id") for name in ("owner", "deputy", "team", "account")})

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import takewhile
 from zoneinfo import ZoneInfo
 
 from django.db import transaction
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import FilteredRelation, Q, QuerySet, Sum
 
 from keys import budgets
 from keys.choices import EntryKind
 from keys.clock import db_now
-from keys.models import Account, KeyRecord, LedgerEntry
+from keys.models import Account, KeyRecord, LedgerEntry, LedgerHold, LedgerMark
 from people.rights import Right
 from people.selectors import who_can
 
 ZERO = Decimal(0)
+SETTLED_AFTER = timedelta(hours=1)  # no transaction that books credits is open for so long
+FOLD_AT_ONCE = 5000
 
 
 def words(credits: Decimal) -> str:
@@ -96,17 +99,79 @@ def sums_by_job(jobs: Iterable[int]) -> dict[int, JobSums]:
     return {job: JobSums(*sums) for job, *sums in rows}
 
 
+def _folded(**whose: object) -> tuple[int, Decimal]:
+    """How far the ledger is folded, and what was still held there by an account: read in one statement, as they change."""
+    held = Sum("holds__credits", filter=Q(**{f"holds__{name}": value for name, value in whose.items()}))
+    found = LedgerMark.objects.values_list("up_to").annotate(held=held).order_by("up_to").first()
+    return (found[0], found[1] or ZERO) if found else (0, ZERO)
+
+
 def available(account: Account) -> Available:
     """What is left on the account, with the age of the reading."""
-    entries = LedgerEntry.objects.filter(account=account)
-    later = Q(at__gt=account.balance_asked_at) if account.balance_asked_at else Q(id__isnull=True)
+    up_to, held = _folded(account=account)
+    is_new = Q(id__gt=up_to)
+    is_unseen = (
+        Q(kind=EntryKind.CHARGED, at__gt=account.balance_asked_at)
+        if account.balance_asked_at
+        else Q(id__isnull=True)
+    )
     # One statement: a charge booked between two would leave the reservations and not be among the charges yet.
-    totals = entries.aggregate(
-        **{kind.value: Sum("credits", filter=Q(kind=kind), default=ZERO) for kind in EntryKind},
-        unseen=Sum("credits", filter=Q(kind=EntryKind.CHARGED) & later, default=ZERO),
+    totals = LedgerEntry.objects.filter(is_new | is_unseen, account=account).aggregate(
+        **{kind.value: Sum("credits", filter=is_new & Q(kind=kind), default=ZERO) for kind in EntryKind},
+        unseen=Sum("credits", filter=is_unseen, default=ZERO),
     )
     unseen = totals.pop("unseen")
-    return Available(account.balance, account.balance_asked_at, unseen, JobSums(**totals).open)
+    return Available(account.balance, account.balance_asked_at, unseen, held + JobSums(**totals).open)
+
+
+def open_jobs(key: KeyRecord) -> dict[int, Decimal]:
+    """Jobs that hold credits of this key now, and how many: reserved, and neither charged nor released."""
+    rows = list(
+        LedgerMark.objects.annotate(hold=FilteredRelation("holds", condition=Q(holds__key=key))).values_list(
+            "up_to", "hold__job", "hold__credits"
+        )
+    )
+    up_to = rows[0][0] if rows else 0
+    held: dict[int, Decimal] = {job: credits for _, job, credits in rows if job is not None}
+    later = LedgerEntry.objects.filter(key=key, id__gt=up_to).order_by().values_list("job", "kind")
+    for job, kind, credits in later.annotate(total=Sum("credits")):
+        held[job] = held.get(job, ZERO) + (credits if kind == EntryKind.RESERVED else -credits)
+    return {job: credits for job, credits in sorted(held.items(), reverse=True) if credits > 0}
+
+
+def fold(limit: int = FOLD_AT_ONCE) -> int:
+    """Fold settled entries, so that nobody sums them again: what their jobs still hold is kept in rows. How many.
+
+    Entries get their number before they are seen by others, so the young ones are left alone: no transaction takes an
+    hour. Nothing is folded before the oldest is twice that old, so that the rows are not changed all the time.
+    """
+    with transaction.atomic():
+        LedgerMark.objects.get_or_create(id=1)
+        mark = LedgerMark.objects.select_for_update().get(id=1)
+        entries = LedgerEntry.objects.filter(id__gt=mark.up_to).order_by("id")
+        now = db_now()
+        first = entries.first()
+        if first is None or first.at > now - 2 * SETTLED_AFTER:
+            return 0
+        rows = entries.values_list("id", "at", "account_id", "key_id", "job", "kind", "credits")[:limit]
+        settled = list(takewhile(lambda row: row[1] < now - SETTLED_AFTER, rows))
+        changes: dict[tuple[int, int, int], Decimal] = {}
+        for _id, _at, account, key, job, kind, credits in settled:
+            whose = (account, key, job)
+            changes[whose] = changes.get(whose, ZERO) + (credits if kind == EntryKind.RESERVED else -credits)
+        jobs = {job for _account, _key, job in changes}
+        for hold in LedgerHold.objects.filter(job__in=jobs):
+            whose = (hold.account_id, hold.key_id, hold.job)
+            if whose in changes:
+                changes[whose] += hold.credits
+                hold.delete()
+        LedgerHold.objects.bulk_create(
+            LedgerHold(mark=mark, account_id=account, key_id=key, job=job, credits=credits)
+            for (account, key, job), credits in changes.items()
+            if credits
+        )
+        LedgerMark.objects.filter(id=mark.id).update(up_to=settled[-1][0])
+    return len(settled)
 
 
 def committed_today(key: KeyRecord) -> Decimal:

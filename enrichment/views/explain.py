@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
@@ -9,9 +10,9 @@ from django.views.decorators.http import require_safe
 
 from enrichment import selectors
 from enrichment.choices import JobState, PauseReason
-from keys import explainer
+from keys import calls, explainer
 from keys.choices import Outcome
-from keys.models import Call
+from keys.models import Call, KeyRecord
 from people.models import User
 from people.permissions import require_right
 from people.rights import Right
@@ -24,11 +25,14 @@ KEY_PAUSES = (PauseReason.KEY, PauseReason.POLICY, PauseReason.PROVIDER, PauseRe
 def call_why(request: HttpRequest, name: str, number: int) -> HttpResponse:
     """The explanation of one failed call of a key."""
     assert isinstance(request.user, User)
-    call = get_object_or_404(
-        Call.objects.select_related("key__account", "key__owner").exclude(outcome=Outcome.OK),
-        id=number,
-        key__name=name,
-    )
+    failed = Call.objects.select_related("key__account", "key__owner").exclude(outcome=Outcome.OK)
+    call = failed.filter(id=number, key__name=name).first()
+    if call is None:
+        key = get_object_or_404(KeyRecord, name=name)
+        if not calls.is_forgotten(key, number):
+            raise Http404
+        context = {"key": key, "number": number, "kept_since": calls.kept_since()}
+        return render(request, "enrichment/call_gone.html", context, status=410)
     held_up = selectors.visible_to(request.user).filter(
         key=call.key, state=JobState.PAUSED, pause_reason__in=KEY_PAUSES
     )
@@ -51,6 +55,10 @@ def job_why(request: HttpRequest, number: int) -> HttpResponseRedirect:
     if job.key is None:
         raise Http404
     call = explainer.failed_calls(job.key, job.id)
+    if call is None and job.state == JobState.PAUSED and job.pause_reason in KEY_PAUSES:
+        messages.info(
+            request, "The call that failed is no longer kept; the job's own story says what happened."
+        )
     if call is None or not request.user.may(Right.VIEW_KEYS):
         return HttpResponseRedirect(reverse("enrichment:job_detail", args=[job.id]))
     return HttpResponseRedirect(reverse("enrichment:call_why", args=[job.key.name, call.id]))

@@ -54,6 +54,8 @@ LINES: dict[str, Line] = {
     "keys:key_create": Line(M, M),
     "keys:name_preview": Line(M),
     "keys:key_detail": Line(K),
+    "keys:key_calls": Line(K),
+    "keys:key_calls_export": Line(K),
     "keys:key_edit": Line(M, M),
     "enrichment:call_why": Line(K),
     "enrichment:job_why": Line(V, None, JOB),

@@ -65,6 +65,7 @@ class Command(BaseCommand):
                     rotation_days=options["rotation_days"],
                     rotate_by=_day(options["rotate_by"], "--rotate-by"),
                     expires_at=_day(options["expires"], "--expires"),
+                    was_used_before=options["used_before"],
                 )
                 key = services.create_key(terminal_actor(None), spec)
         except (scopes.ScopeError, services.KeyRecordError) as error:
@@ -180,6 +181,11 @@ def _add_create(parser: CommandParser) -> None:
         help="where a worker finds the secret: env:ICYPEAS_KEY_NAME, file:NAME, vault:PATH#FIELD or aws-sm:NAME#FIELD",
     )
     parser.add_argument(
+        "--used-before",
+        action="store_true",
+        help="the secret was in use before this record: its older use is unknown, not never",
+    )
+    parser.add_argument(
         "--account", default="", metavar="A", help="made when it is new; default: the first one"
     )
     parser.add_argument("--daily-cap", default="", metavar="N", help="credits that jobs may reserve in a day")
@@ -232,8 +238,9 @@ def _named(person: User | None, otherwise: str) -> str:
 def _last_use(key: KeyRecord) -> str:
     last = use.last_use(key)
     if last.at is None:
-        return last.text
-    return f"{timezone.localtime(last.at):%Y-%m-%d %H:%M %Z}, {last.detail}"
+        return f"{last.text}, {last.detail}"
+    since = "idle since " if last.state == "idle" else ""
+    return f"{since}{timezone.localtime(last.at):%Y-%m-%d %H:%M %Z}, {last.detail}"
 
 
 def _console(command: BaseCommand) -> Console:
