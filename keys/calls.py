@@ -24,7 +24,7 @@ CHUNKS = 5  # of one sweep
 
 def write(call: Call) -> Call:
     """Write a call down and add it to the sums. The only way in which calls come into the database."""
-    is_refused = call.outcome in POLICY_OUTCOMES
+    refused = int(call.outcome in POLICY_OUTCOMES)
     with transaction.atomic():
         call.save(force_insert=True)
         _add(
@@ -47,8 +47,8 @@ def write(call: Call) -> Call:
                 key_id=call.key_id, job=call.job or 0, person=call.person, first_at=call.at, last_at=call.at
             ),
             unique=("key_id", "job", "person"),
-            calls=F("calls") + (not is_refused),
-            refused=F("refused") + is_refused,
+            calls=F("calls") + 1 - refused,
+            refused=F("refused") + refused,
             rows=F("rows") + rows_sent(call),
             last_at=call.at,
             job_text=call.job_text,

@@ -89,7 +89,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "enrichment.retry_page",
         "enrichment.spend_page",
     ),
-    ("enrichment.chaos",),
+    ("enrichment.chaos", "enrichment.scale"),
     ("enrichment.views", "enrichment.management"),
     ("enrichment.urls", "enrichment.apps"),
     # Wiring: knows every app, and no app knows it.
