@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import takewhile
 from zoneinfo import ZoneInfo
 
 from django.db import transaction
-from django.db.models import FilteredRelation, Q, QuerySet, Sum
+from django.db.models import Count, FilteredRelation, Q, QuerySet, Sum
+from django.db.models.functions import TruncHour
 
 from keys import budgets
 from keys.choices import EntryKind
 from keys.clock import db_now
-from keys.models import Account, KeyRecord, LedgerEntry, LedgerHold, LedgerMark
+from keys.models import Account, ChargeHour, JobUse, KeyRecord, LedgerEntry, LedgerHold, LedgerMark
 from people.rights import Right
 from people.selectors import who_can
 
@@ -140,38 +141,95 @@ def open_jobs(key: KeyRecord) -> dict[int, Decimal]:
 
 
 def fold(limit: int = FOLD_AT_ONCE) -> int:
-    """Fold settled entries, so that nobody sums them again: what their jobs still hold is kept in rows. How many.
+    """Fold settled entries, so that no page sums them again: what jobs still hold, and what was charged in each hour. How
+    many entries and charges.
 
-    Entries get their number before they are seen by others, so the young ones are left alone: no transaction takes an
-    hour. Nothing is folded before the oldest is twice that old, so that the rows are not changed all the time.
+    An entry gets number and time before others see it, so what is younger than an hour is left alone: no transaction takes
+    so long. Nothing is folded before the oldest is twice that old, so that the rows are not changed all the time.
     """
     with transaction.atomic():
         LedgerMark.objects.get_or_create(id=1)
         mark = LedgerMark.objects.select_for_update().get(id=1)
-        entries = LedgerEntry.objects.filter(id__gt=mark.up_to).order_by("id")
-        now = db_now()
-        first = entries.first()
-        if first is None or first.at > now - 2 * SETTLED_AFTER:
-            return 0
-        rows = entries.values_list("id", "at", "account_id", "key_id", "job", "kind", "credits")[:limit]
-        settled = list(takewhile(lambda row: row[1] < now - SETTLED_AFTER, rows))
-        changes: dict[tuple[int, int, int], Decimal] = {}
-        for _id, _at, account, key, job, kind, credits in settled:
-            whose = (account, key, job)
-            changes[whose] = changes.get(whose, ZERO) + (credits if kind == EntryKind.RESERVED else -credits)
-        jobs = {job for _account, _key, job in changes}
-        for hold in LedgerHold.objects.filter(job__in=jobs):
-            whose = (hold.account_id, hold.key_id, hold.job)
-            if whose in changes:
-                changes[whose] += hold.credits
-                hold.delete()
-        LedgerHold.objects.bulk_create(
-            LedgerHold(mark=mark, account_id=account, key_id=key, job=job, credits=credits)
-            for (account, key, job), credits in changes.items()
-            if credits
-        )
-        LedgerMark.objects.filter(id=mark.id).update(up_to=settled[-1][0])
+        return _fold_holds(mark, limit) + _fold_charges(mark, limit)
+
+
+def _fold_holds(mark: LedgerMark, limit: int) -> int:
+    entries = LedgerEntry.objects.filter(id__gt=mark.up_to).order_by("id")
+    now = db_now()
+    first = entries.first()
+    if first is None or first.at > now - 2 * SETTLED_AFTER:
+        return 0
+    rows = entries.values_list("id", "at", "account_id", "key_id", "job", "kind", "credits")[:limit]
+    settled = list(takewhile(lambda row: row[1] < now - SETTLED_AFTER, rows))
+    changes: dict[tuple[int, int, int], Decimal] = {}
+    for _id, _at, account, key, job, kind, credits in settled:
+        whose = (account, key, job)
+        changes[whose] = changes.get(whose, ZERO) + (credits if kind == EntryKind.RESERVED else -credits)
+    jobs = {job for _account, _key, job in changes}
+    for hold in LedgerHold.objects.filter(job__in=jobs):
+        whose = (hold.account_id, hold.key_id, hold.job)
+        if whose in changes:
+            changes[whose] += hold.credits
+            hold.delete()
+    LedgerHold.objects.bulk_create(
+        LedgerHold(mark=mark, account_id=account, key_id=key, job=job, credits=credits)
+        for (account, key, job), credits in changes.items()
+        if credits
+    )
+    LedgerMark.objects.filter(id=mark.id).update(up_to=settled[-1][0])
     return len(settled)
+
+
+def _fold_charges(mark: LedgerMark, limit: int) -> int:
+    """Whole hours, so that a reader who knows an older mark finds its hours unchanged and the rest in the ledger."""
+    settled = (db_now() - SETTLED_AFTER).astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    begin = _first_charge(mark.charged_until)
+    if begin is None or begin + SETTLED_AFTER > settled:
+        return 0
+    # As many hours as the limit takes, and at least one.
+    until = min(_hour_after_charges(begin, limit), settled)
+    charges = LedgerEntry.objects.filter(kind=EntryKind.CHARGED, at__gte=begin, at__lt=until)
+    rows = list(
+        charges.order_by()
+        .annotate(hour=TruncHour("at", tzinfo=UTC))
+        .values_list("key_id", "hour", "operation", "job")
+        .annotate(total=Sum("credits"), entries=Count("id"))
+    )
+    people = dict(
+        JobUse.objects.filter(job__in={row[3] for row in rows}).order_by("id").values_list("job", "person")
+    )
+    sums: dict[tuple[int, datetime, str, str], Decimal] = {}
+    for key, hour, operation, job, total, _entries in rows:
+        line = (key, hour, operation, people.get(job, ""))
+        sums[line] = sums.get(line, ZERO) + total
+    ChargeHour.objects.bulk_create(
+        ChargeHour(key_id=key, hour=hour, operation=operation, person=person, credits=credits)
+        for (key, hour, operation, person), credits in sums.items()
+    )
+    LedgerMark.objects.filter(id=mark.id).update(charged_until=until)
+    return sum(row[-1] for row in rows)
+
+
+def _first_charge(since: datetime | None) -> datetime | None:
+    """The hour of the first charge that is not folded yet."""
+    charges = LedgerEntry.objects.filter(kind=EntryKind.CHARGED)
+    if since is not None:
+        charges = charges.filter(at__gte=since)
+    first = charges.order_by("at").values_list("at", flat=True).first()
+    return first.astimezone(UTC).replace(minute=0, second=0, microsecond=0) if first else None
+
+
+def _hour_after_charges(begin: datetime, limit: int) -> datetime:
+    """The full hour after so many charges from `begin` on."""
+    charges = LedgerEntry.objects.filter(kind=EntryKind.CHARGED, at__gte=begin).order_by("at")
+    times = list(charges.values_list("at", flat=True)[limit - 1 : limit])
+    last = times[0] if times else db_now()
+    return last.astimezone(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+
+
+def charged_until() -> datetime | None:
+    """Before that full hour charges are read from `ChargeHour`, from it on from the entries."""
+    return LedgerMark.objects.values_list("charged_until", flat=True).first()
 
 
 def committed_today(key: KeyRecord) -> Decimal:

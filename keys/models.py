@@ -141,6 +141,11 @@ class Call(models.Model):
             models.Index(
                 fields=["key", "-at", "-id"], condition=~models.Q(outcome=Outcome.OK), name="call_not_ok"
             ),
+            models.Index(
+                fields=["key", "outcome", "-at", "-id"],
+                condition=~models.Q(outcome=Outcome.OK),
+                name="call_by_outcome",
+            ),
         )
 
     def __str__(self) -> str:
@@ -219,6 +224,7 @@ class LedgerEntry(models.Model):
             models.Index(fields=["account", "kind", "at"]),
             models.Index(fields=["key", "kind", "at"]),
             models.Index(fields=["team", "kind", "at"]),
+            models.Index(fields=["kind", "at"], name="ledger_by_kind"),
         )
         constraints = (
             models.CheckConstraint(condition=models.Q(credits__gte=0), name="ledger_not_negative"),
@@ -234,15 +240,38 @@ class LedgerEntry(models.Model):
 
 
 class LedgerMark(models.Model):
-    """How far the ledger is folded (one row): what jobs still held after the entries up to `up_to` stands in `holds`.
+    """How far the ledger is folded (one row). The entries stay the truth; whoever sums them starts after the mark.
 
-    The entries stay the truth; whoever sums them starts after the mark. Both are changed in one transaction.
+    `up_to` is the last entry that is in `holds`, changed with them in one transaction. `charged_until` is a full hour: all
+    charges before it are in `ChargeHour`, whose earlier hours no longer change.
     """
 
     up_to = models.BigIntegerField(default=0)
+    charged_until = models.DateTimeField(null=True, blank=True)
 
     def __str__(self) -> str:
         return f"folded up to {self.up_to}"
+
+
+class ChargeHour(models.Model):
+    """Credits that were charged to one key in one hour (UTC), by operation and by the person of the job."""
+
+    key = models.ForeignKey(KeyRecord, on_delete=models.PROTECT, related_name="+", db_index=False)
+    hour = models.DateTimeField()
+    operation = models.CharField(max_length=40)
+    person = models.CharField(max_length=120, blank=True)
+    credits = models.DecimalField(max_digits=14, decimal_places=3)
+
+    class Meta:
+        ordering = ("hour", "id")
+        constraints = (
+            models.UniqueConstraint(
+                fields=["key", "hour", "operation", "person"], name="one_charge_per_hour"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.credits} for {self.operation}"
 
 
 class LedgerHold(models.Model):

@@ -11,7 +11,6 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db import connection
 from django.db.models import Count, Max, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import TruncDate
 from django.utils import timezone
@@ -19,7 +18,7 @@ from django.utils import timezone
 from keys import ledger
 from keys.choices import POLICY_OUTCOMES, EntryKind, Outcome
 from keys.findings import UNUSED_AFTER, words_of_day
-from keys.models import Call, CallHour, JobUse, KeyRecord, LedgerEntry
+from keys.models import Call, CallHour, ChargeHour, JobUse, KeyRecord, LedgerEntry
 from keys.scopes import ACCOUNT_READ
 from people.models import AuditEntry
 
@@ -189,7 +188,9 @@ def _granted_on(key: KeyRecord) -> dict[str, date]:
     entries = AuditEntry.objects.filter(
         object_type="keyrecord", object_id=key.id, detail__has_key="scopes"
     ).order_by("id")
-    for at, told in entries.values_list("at", "detail"):
+    for action, at, told in entries.values_list("action", "at", "detail"):
+        if action == "key.created":
+            at = key.created_at
         scopes = told["scopes"]
         now = set(str(scopes[1] if isinstance(scopes, list) else scopes).split(", "))
         day = timezone.localtime(at).date()
@@ -272,18 +273,19 @@ def people_of_jobs(key: KeyRecord, jobs: Sequence[int]) -> dict[int, str]:
 
 
 def _charged_by_person(key: KeyRecord, days: int) -> dict[str, Decimal]:
-    """Credits by the person of the job that was charged. The ledger names jobs and no people, and no relation leads from it."""
-    jobs, entries = JobUse._meta.db_table, LedgerEntry._meta.db_table
-    since = LedgerEntry._meta.get_field("at").get_db_prep_value(_first_moment(days), connection)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT owner.person, SUM(entry.credits) FROM {entries} entry"
-            f" JOIN (SELECT job, MAX(person) AS person FROM {jobs} WHERE key_id = %s AND job > 0 GROUP BY job) owner"
-            " ON owner.job = entry.job"
-            " WHERE entry.key_id = %s AND entry.kind = %s AND entry.at >= %s GROUP BY owner.person",
-            [key.id, key.id, EntryKind.CHARGED.value, since],
-        )
-        return {person: Decimal(str(total)).quantize(Decimal("0.001")) for person, total in cursor.fetchall()}
+    """Credits by the person of the job that was charged. The ledger names jobs and no people, so what is not folded yet is
+    brought together here."""
+    first = _first_moment(days)
+    until = ledger.charged_until() or first
+    folded = ChargeHour.objects.filter(key=key, hour__gte=first, hour__lt=until).order_by()
+    sums = dict(folded.values_list("person").annotate(total=Sum("credits")))
+    new = LedgerEntry.objects.filter(key=key, kind=EntryKind.CHARGED, at__gte=max(first, until)).order_by()
+    by_job = dict(new.values_list("job").annotate(total=Sum("credits")))
+    people = people_of_jobs(key, list(by_job))
+    for job, credits in by_job.items():
+        name = people.get(job, "")
+        sums[name] = sums.get(name, Decimal(0)) + credits
+    return sums
 
 
 # --- days ----------------------------------------------------------------------------------------------------------------
@@ -299,33 +301,44 @@ def _first_moment(days: int) -> datetime:
     return datetime.combine(window(days)[0], time.min, tzinfo=timezone.get_current_timezone())
 
 
-def _charged_in(days: int) -> QuerySet[LedgerEntry]:
-    return LedgerEntry.objects.filter(kind=EntryKind.CHARGED, at__gte=_first_moment(days)).order_by()
+def _charged(days: int, *names: str, **whose: Any) -> list[tuple[Any, ...]]:
+    """Rows of `names` and the credits charged: settled hours from their sums, and what came since from the ledger. `day` is
+    the viewer's; an hour belongs to the day in which it begins."""
+    first = _first_moment(days)
+    until = ledger.charged_until() or first
+    folded = ChargeHour.objects.filter(hour__gte=first, hour__lt=until, **whose).annotate(
+        day=TruncDate("hour")
+    )
+    new = LedgerEntry.objects.filter(kind=EntryKind.CHARGED, at__gte=max(first, until), **whose)
+    both = (folded, new.annotate(day=TruncDate("at")))
+    sums = [rows.order_by().values_list(*names).annotate(total=Sum("credits")) for rows in both]
+    return list(sums[0].union(sums[1], all=True))
 
 
-def charged_by_key(days: int = 30) -> dict[int, Decimal]:
+def charged_by_key(days: int = DAYS) -> dict[int, Decimal]:
     """Credits charged per key over the last days."""
-    rows = _charged_in(days).values("key").annotate(total=Sum("credits"))
-    return {row["key"]: row["total"] for row in rows}
+    sums: dict[int, Decimal] = {}
+    for key, credits in _charged(days, "key"):
+        sums[key] = sums.get(key, Decimal(0)) + credits
+    return sums
 
 
-def charged_per_day(key: KeyRecord, days: int = 30) -> dict[tuple[str, str], Decimal]:
+def charged_per_day(key: KeyRecord, days: int = DAYS) -> dict[tuple[str, str], Decimal]:
     """Credits per (ISO day, operation) of one key."""
-    rows = _charged_in(days).filter(key=key).annotate(day=TruncDate("at")).values("day", "operation")
-    return {
-        (row["day"].isoformat(), row["operation"]): row["total"]
-        for row in rows.annotate(total=Sum("credits"))
-    }
+    sums: dict[tuple[str, str], Decimal] = {}
+    for day, operation, credits in _charged(days, "day", "operation", key=key):
+        place = (day.isoformat(), operation)
+        sums[place] = sums.get(place, Decimal(0)) + credits
+    return sums
 
 
-def charged_per_day_by_key(key_ids: Sequence[int], days: int = 30) -> dict[int, list[Decimal]]:
+def charged_per_day_by_key(key_ids: Sequence[int], days: int = DAYS) -> dict[int, list[Decimal]]:
     """Credits of each day of the window, oldest first, for several keys; a key without charges is absent."""
     place = {day: index for index, day in enumerate(window(days))}
-    rows = _charged_in(days).filter(key__in=key_ids).annotate(day=TruncDate("at")).values("key", "day")
     sums: dict[int, list[Decimal]] = {}
-    for row in rows.annotate(total=Sum("credits")):
-        if row["day"] in place:  # an entry of the next second may already be tomorrow's
-            sums.setdefault(row["key"], [Decimal(0)] * days)[place[row["day"]]] = row["total"]
+    for key, day, credits in _charged(days, "key", "day", key__in=key_ids):
+        if day in place:  # an entry of the next second may already be tomorrow's
+            sums.setdefault(key, [Decimal(0)] * days)[place[day]] += credits
     return sums
 
 

@@ -16,6 +16,7 @@ SLIVER_PX = 2 + GAP_PX
 
 SPARK_WIDTH, SPARK_HEIGHT = 88, 22
 CHART_HEIGHT, CHART_TOP, CHART_BASE = 168, 14, 148
+CAP_FITS = 5  # times the highest bar that a cap may stand above it
 MARK_ROOM = 0.27  # of the width, between two marks with words
 MARK_EDGE = 0.12  # nearer to an edge the word begins or ends at its mark
 
@@ -201,7 +202,12 @@ def day_chart(
     """
     rows = [[float(numbers.decimal_or_none(value) or 0) for value in values_of(day)] for day in days]
     limit = numbers.decimal_or_none(cap)
-    top = nice_top(max([sum(row) for row in rows] + [float(limit or 0)], default=0))
+    peak = max((sum(row) for row in rows), default=0.0)
+    # A cap that is far away would press the bars flat: its line stands at the upper edge then, and says so.
+    is_far = limit is not None and 0 < peak < float(limit) / CAP_FITS
+    top = nice_top(peak if is_far else max(peak, float(limit or 0)))
+    if unit != "credits" and top % 2:
+        top += 1  # things that are counted have no halves
     height = CHART_BASE - CHART_TOP
     slot = 100 / max(len(rows), 1)
     drawn = []
@@ -242,11 +248,19 @@ def day_chart(
             for i, name in enumerate(series, start=1)
             if totals[i - 1]
         ],
-        cap=(round(CHART_BASE - float(limit) / top * height, 2), cap_label) if limit else None,
+        cap=_cap(limit, cap_label, top, is_far=is_far),
         sentence=f"{numbers.credits(whole)} {unit} in {len(rows)} days: {said}" if rows else "Nothing yet",
         total=numbers.credits(whole),
         marks=_marks(days),
     )
+
+
+def _cap(limit: Decimal | None, label: str, top: float, *, is_far: bool) -> tuple[float, str] | None:
+    if not limit:
+        return None
+    if is_far:
+        return float(CHART_TOP), f"{label}, far above"
+    return round(CHART_BASE - float(limit) / top * (CHART_BASE - CHART_TOP), 2), label
 
 
 def _marks(days: Sequence[Mapping[str, object]]) -> list[Mark]:

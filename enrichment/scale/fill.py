@@ -44,6 +44,7 @@ PERIOD: Final = timedelta(days=180)
 ONE_IN: Final = 10  # calls that are of the heaviest key
 UNUSED: Final = 20  # keys that were never used
 CALLS_PER_JOB: Final = 50
+BURST_US: Final = 15 * 60 * 1_000_000  # in which a job makes its calls
 OPEN_JOBS: Final = 0.0005  # of all: at work, and holding credits
 AT_ONCE: Final = 1_000_000
 SYSTEMS: Final = ("crm_sync", "form_handling", "bulk_verify", "webinar_import", "list_building", "profiles")
@@ -73,10 +74,9 @@ def fill(*, keys: int, calls: int, tell: Callable[[str], None], password: str) -
     _share(records, people, calls)
     with _without_indexes():
         begin = db_now() - PERIOD
-        step_us = int(PERIOD / timedelta(microseconds=1)) // calls
         for first in range(0, calls, AT_ONCE):
             tell(f"calls {first:,} to {min(first + AT_ONCE, calls):,}")
-            _run(_CALLS, first=first, last=min(first + AT_ONCE, calls) - 1, begin=begin, step_us=step_us)
+            _run(_CALLS, first=first, last=min(first + AT_ONCE, calls) - 1, begin=begin)
         tell("sums of calls")
         _run(_HOURS)
         _run(_JOBS)
@@ -201,8 +201,11 @@ def _share(records: list[KeyRecord], people: list[User], calls: int) -> None:
             " first_job bigint, jobs bigint)"
         )
         cursor.executemany("INSERT INTO bench_key VALUES (%s, %s, %s, %s, %s, %s)", lines)
-        cursor.execute("CREATE TABLE bench_size (calls bigint, used bigint, people bigint)")
-        cursor.execute("INSERT INTO bench_size VALUES (%s, %s, %s)", [calls, used, len(people) - 1])
+        step_us = int(PERIOD / timedelta(microseconds=1)) // calls
+        cursor.execute("CREATE TABLE bench_size (calls bigint, used bigint, people bigint, step_us bigint)")
+        cursor.execute(
+            "INSERT INTO bench_size VALUES (%s, %s, %s, %s)", [calls, used, len(people) - 1, step_us]
+        )
 
 
 def _last_uses() -> None:
@@ -308,7 +311,7 @@ def _run(statement: str, **values: Any) -> None:
 
 _POSTGRES: Final = {
     "numbers": "SELECT generate_series(%(first)s::bigint, %(last)s::bigint) AS i",
-    "moment": "%(begin)s::timestamptz + (i * %(step_us)s) * interval '1 microsecond'",
+    "moment": "%(begin)s::timestamptz + us * interval '1 microsecond'",
     "hour": "date_trunc('hour', at)",
     "floor": "floor",
     "true": "true",
@@ -316,7 +319,7 @@ _POSTGRES: Final = {
 }
 _SQLITE: Final = {
     "numbers": "WITH RECURSIVE n(i) AS (SELECT %(first)s UNION ALL SELECT i + 1 FROM n WHERE i < %(last)s) SELECT i FROM n",
-    "moment": "strftime('%%Y-%%m-%%d %%H:%%M:%%f', %(begin)s + i * %(step_us)s / 1000000.0, 'unixepoch')",
+    "moment": "strftime('%%Y-%%m-%%d %%H:%%M:%%f', %(begin)s + us / 1000000.0, 'unixepoch')",
     "hour": "substr(at, 1, 13) || ':00:00'",
     "floor": "",
     "true": "1",
@@ -325,11 +328,11 @@ _SQLITE: Final = {
 _REFUSED: Final = ", ".join(f"'{outcome.value}'" for outcome in POLICY_OUTCOMES)
 
 # `h` scatters the numbers of the calls, so that nothing depends on their order. One in ten is of key 0, the others fall off
-# with the square root; two thirds are reads of answers.
+# with the square root; two thirds are reads of answers. A job makes its calls within a quarter of an hour of its start.
 _CALLS: Final = f"""
 INSERT INTO <t_Call> (id, account_id, key_id, fingerprint, route, scope, job, job_text, person, worker, at, duration_ms,
     outcome, status, message, rows, is_probe)
-SELECT i + 1, account_id, key_id, '7c1e90ab44f2',
+SELECT %(first)s + row_number() OVER (ORDER BY us, i), account_id, key_id, '7c1e90ab44f2',
     CASE WHEN is_read = 1 THEN 'items-read' ELSE 'bulk-search' END,
     CASE WHEN outcome = 'policy_scope' THEN 'leads:search' WHEN is_read = 1 THEN 'account:read'
         WHEN job %% 3 = 0 THEN '{OPERATIONS[0]}:bulk' WHEN job %% 3 = 1 THEN '{OPERATIONS[1]}:bulk'
@@ -340,11 +343,14 @@ SELECT i + 1, account_id, key_id, '7c1e90ab44f2',
 FROM (
     SELECT i, h, people, account_id, key_id, CASE WHEN (h / 7) %% 100 < 67 THEN 1 ELSE 0 END AS is_read,
         first_job + (i * jobs) / calls AS job,
+        (((i * jobs) / calls) * calls / jobs) * step_us
+            + CASE WHEN step_us * calls / jobs < {BURST_US} THEN step_us * calls / jobs ELSE {BURST_US} END
+            * ((i * jobs) %% calls) / calls AS us,
         CASE WHEN (h / 1009) %% 1000 < 970 THEN 'ok' WHEN (h / 1009) %% 1000 < 980 THEN 'vendor_429'
             WHEN (h / 1009) %% 1000 < 988 THEN 'vendor_5xx' WHEN (h / 1009) %% 1000 < 994 THEN 'not_sent'
             WHEN (h / 1009) %% 1000 < 998 THEN 'policy_scope' ELSE 'policy_budget' END AS outcome
     FROM (
-        SELECT i, h, calls, people,
+        SELECT i, h, calls, people, step_us,
             CASE WHEN i %% {ONE_IN} = 0 THEN 0
                 ELSE 1 + CAST(<floor>(CAST((used - 1) * (h / 4294967296.0) * (h / 4294967296.0) AS double precision)) AS bigint)
             END AS n
@@ -357,7 +363,7 @@ INSERT INTO <t_CallHour> (key_id, hour, scope, outcome, calls, rows, last_at, la
 SELECT g.key_id, g.hour, g.scope, g.outcome, g.n, g.carried, c.at, c.job, c.person FROM (
     SELECT key_id, <hour> AS hour, scope, outcome, count(*) AS n, sum(rows) AS carried, max(id) AS last
     FROM <t_Call> GROUP BY 1, 2, 3, 4
-) g JOIN <t_Call> c ON c.id = g.last
+) g JOIN <t_Call> c ON c.id = g.last ORDER BY g.last
 """
 _JOBS: Final = f"""
 INSERT INTO <t_JobUse> (key_id, job, job_text, person, first_at, last_at, calls, rows, refused)
@@ -365,7 +371,7 @@ SELECT key_id, coalesce(job, 0), max(job_text), person, min(at), max(at),
     sum(CASE WHEN outcome IN ({_REFUSED}) THEN 0 ELSE 1 END),
     sum(CASE WHEN outcome = 'ok' AND scope <> 'account:read' THEN rows ELSE 0 END),
     sum(CASE WHEN outcome IN ({_REFUSED}) THEN 1 ELSE 0 END)
-FROM <t_Call> GROUP BY key_id, coalesce(job, 0), person
+FROM <t_Call> GROUP BY key_id, coalesce(job, 0), person ORDER BY min(at)
 """
 # Every paid call was charged with its rows; the newest jobs still hold what they reserved beyond it, the others gave it back.
 _LEDGER: Final = f"""
