@@ -5,165 +5,253 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('keys', '0004_presence_and_tests'),
-        ('people', '0002_audit_seals'),
+        ("keys", "0004_presence_and_tests"),
+        ("people", "0002_audit_seals"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='CallHour',
+            name="CallHour",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('hour', models.DateTimeField()),
-                ('scope', models.CharField(max_length=60)),
-                ('outcome', models.CharField(choices=[('ok', 'ok'), ('vendor_401', 'key refused (401)'), ('vendor_403', 'forbidden (403)'), ('vendor_429', 'too many calls (429)'), ('vendor_5xx', 'Icypeas failed (5xx)'), ('vendor_rejected', 'input refused'), ('unpaid', 'subscription unpaid'), ('out_of_credits', 'out of credits'), ('not_sent', 'not sent'), ('uncertain', 'outcome unknown'), ('read_failed', 'reading failed'), ('policy_scope', 'refused: scope'), ('policy_environment', 'refused: environment'), ('policy_budget', 'refused: budget'), ('policy_state', 'refused: state'), ('secret_missing', 'no secret')], max_length=20)),
-                ('calls', models.PositiveIntegerField(default=0)),
-                ('rows', models.PositiveBigIntegerField(default=0)),
-                ('last_at', models.DateTimeField()),
-                ('last_job', models.BigIntegerField(blank=True, null=True)),
-                ('last_by', models.CharField(blank=True, max_length=120)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("hour", models.DateTimeField()),
+                ("scope", models.CharField(max_length=60)),
+                (
+                    "outcome",
+                    models.CharField(
+                        choices=[
+                            ("ok", "ok"),
+                            ("vendor_401", "key refused (401)"),
+                            ("vendor_403", "forbidden (403)"),
+                            ("vendor_429", "too many calls (429)"),
+                            ("vendor_5xx", "Icypeas failed (5xx)"),
+                            ("vendor_rejected", "input refused"),
+                            ("unpaid", "subscription unpaid"),
+                            ("out_of_credits", "out of credits"),
+                            ("not_sent", "not sent"),
+                            ("uncertain", "outcome unknown"),
+                            ("read_failed", "reading failed"),
+                            ("policy_scope", "refused: scope"),
+                            ("policy_environment", "refused: environment"),
+                            ("policy_budget", "refused: budget"),
+                            ("policy_state", "refused: state"),
+                            ("secret_missing", "no secret"),
+                        ],
+                        max_length=20,
+                    ),
+                ),
+                ("calls", models.PositiveIntegerField(default=0)),
+                ("rows", models.PositiveBigIntegerField(default=0)),
+                ("last_at", models.DateTimeField()),
+                ("last_job", models.BigIntegerField(blank=True, null=True)),
+                ("last_by", models.CharField(blank=True, max_length=120)),
             ],
             options={
-                'ordering': ('hour', 'id'),
+                "ordering": ("hour", "id"),
             },
         ),
         migrations.CreateModel(
-            name='ChargeHour',
+            name="ChargeHour",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('hour', models.DateTimeField()),
-                ('operation', models.CharField(max_length=40)),
-                ('person', models.CharField(blank=True, max_length=120)),
-                ('credits', models.DecimalField(decimal_places=3, max_digits=14)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("hour", models.DateTimeField()),
+                ("operation", models.CharField(max_length=40)),
+                ("person", models.CharField(blank=True, max_length=120)),
+                ("credits", models.DecimalField(decimal_places=3, max_digits=14)),
             ],
             options={
-                'ordering': ('hour', 'id'),
+                "ordering": ("hour", "id"),
             },
         ),
         migrations.CreateModel(
-            name='JobUse',
+            name="JobUse",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('job', models.BigIntegerField(default=0)),
-                ('job_text', models.CharField(blank=True, max_length=200)),
-                ('person', models.CharField(blank=True, max_length=120)),
-                ('first_at', models.DateTimeField()),
-                ('last_at', models.DateTimeField()),
-                ('calls', models.PositiveIntegerField(default=0)),
-                ('rows', models.PositiveBigIntegerField(default=0)),
-                ('refused', models.PositiveIntegerField(default=0)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("job", models.BigIntegerField(default=0)),
+                ("job_text", models.CharField(blank=True, max_length=200)),
+                ("person", models.CharField(blank=True, max_length=120)),
+                ("first_at", models.DateTimeField()),
+                ("last_at", models.DateTimeField()),
+                ("calls", models.PositiveIntegerField(default=0)),
+                ("rows", models.PositiveBigIntegerField(default=0)),
+                ("refused", models.PositiveIntegerField(default=0)),
             ],
             options={
-                'ordering': ('-last_at', '-id'),
+                "ordering": ("-last_at", "-id"),
             },
         ),
         migrations.CreateModel(
-            name='LedgerHold',
+            name="LedgerHold",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('job', models.BigIntegerField()),
-                ('credits', models.DecimalField(decimal_places=3, max_digits=14)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("job", models.BigIntegerField()),
+                ("credits", models.DecimalField(decimal_places=3, max_digits=14)),
             ],
             options={
-                'ordering': ('id',),
+                "ordering": ("id",),
             },
         ),
         migrations.CreateModel(
-            name='LedgerMark',
+            name="LedgerMark",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('up_to', models.BigIntegerField(default=0)),
-                ('charged_until', models.DateTimeField(blank=True, null=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("up_to", models.BigIntegerField(default=0)),
+                ("charged_until", models.DateTimeField(blank=True, null=True)),
             ],
         ),
         migrations.AddField(
-            model_name='keyrecord',
-            name='was_used_before',
-            field=models.BooleanField(default=False, help_text='The secret was in use before this record was made, so older use is unknown.'),
+            model_name="keyrecord",
+            name="was_used_before",
+            field=models.BooleanField(
+                default=False,
+                help_text="The secret was in use before this record was made, so older use is unknown.",
+            ),
         ),
         migrations.AlterField(
-            model_name='call',
-            name='key',
-            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='calls', to='keys.keyrecord'),
+            model_name="call",
+            name="key",
+            field=models.ForeignKey(
+                db_index=False,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="calls",
+                to="keys.keyrecord",
+            ),
         ),
         migrations.AddIndex(
-            model_name='call',
-            index=models.Index(fields=['key', '-at', '-id'], name='call_by_time'),
+            model_name="call",
+            index=models.Index(fields=["key", "-at", "-id"], name="call_by_time"),
         ),
         migrations.AddIndex(
-            model_name='call',
-            index=models.Index(fields=['key', 'scope', '-at', '-id'], name='call_by_scope'),
+            model_name="call",
+            index=models.Index(fields=["key", "scope", "-at", "-id"], name="call_by_scope"),
         ),
         migrations.AddIndex(
-            model_name='call',
-            index=models.Index(fields=['key', 'person', '-at', '-id'], name='call_by_person'),
+            model_name="call",
+            index=models.Index(fields=["key", "person", "-at", "-id"], name="call_by_person"),
         ),
         migrations.AddIndex(
-            model_name='call',
-            index=models.Index(condition=models.Q(('outcome', 'ok'), _negated=True), fields=['key', '-at', '-id'], name='call_not_ok'),
+            model_name="call",
+            index=models.Index(
+                condition=models.Q(("outcome", "ok"), _negated=True),
+                fields=["key", "-at", "-id"],
+                name="call_not_ok",
+            ),
         ),
         migrations.AddIndex(
-            model_name='call',
-            index=models.Index(condition=models.Q(('outcome', 'ok'), _negated=True), fields=['key', 'outcome', '-at', '-id'], name='call_by_outcome'),
+            model_name="call",
+            index=models.Index(
+                condition=models.Q(("outcome", "ok"), _negated=True),
+                fields=["key", "outcome", "-at", "-id"],
+                name="call_by_outcome",
+            ),
         ),
         migrations.AddIndex(
-            model_name='ledgerentry',
-            index=models.Index(fields=['kind', 'at'], name='ledger_by_kind'),
+            model_name="ledgerentry",
+            index=models.Index(fields=["kind", "at"], name="ledger_by_kind"),
         ),
         migrations.AddField(
-            model_name='callhour',
-            name='key',
-            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='keys.keyrecord'),
+            model_name="callhour",
+            name="key",
+            field=models.ForeignKey(
+                db_index=False,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="+",
+                to="keys.keyrecord",
+            ),
         ),
         migrations.AddField(
-            model_name='chargehour',
-            name='key',
-            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='keys.keyrecord'),
+            model_name="chargehour",
+            name="key",
+            field=models.ForeignKey(
+                db_index=False,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="+",
+                to="keys.keyrecord",
+            ),
         ),
         migrations.AddField(
-            model_name='jobuse',
-            name='key',
-            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='keys.keyrecord'),
+            model_name="jobuse",
+            name="key",
+            field=models.ForeignKey(
+                db_index=False,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="+",
+                to="keys.keyrecord",
+            ),
         ),
         migrations.AddField(
-            model_name='ledgerhold',
-            name='account',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='keys.account'),
+            model_name="ledgerhold",
+            name="account",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.PROTECT, related_name="+", to="keys.account"
+            ),
         ),
         migrations.AddField(
-            model_name='ledgerhold',
-            name='key',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='keys.keyrecord'),
+            model_name="ledgerhold",
+            name="key",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.PROTECT, related_name="+", to="keys.keyrecord"
+            ),
         ),
         migrations.AddField(
-            model_name='ledgerhold',
-            name='mark',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='holds', to='keys.ledgermark'),
+            model_name="ledgerhold",
+            name="mark",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.CASCADE, related_name="holds", to="keys.ledgermark"
+            ),
         ),
         migrations.AddIndex(
-            model_name='callhour',
-            index=models.Index(fields=['key', 'scope', '-hour'], name='call_hour_by_scope'),
+            model_name="callhour",
+            index=models.Index(fields=["key", "scope", "-hour"], name="call_hour_by_scope"),
         ),
         migrations.AddConstraint(
-            model_name='callhour',
-            constraint=models.UniqueConstraint(fields=('key', 'hour', 'scope', 'outcome'), name='one_sum_per_hour'),
+            model_name="callhour",
+            constraint=models.UniqueConstraint(
+                fields=("key", "hour", "scope", "outcome"), name="one_sum_per_hour"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='chargehour',
-            constraint=models.UniqueConstraint(fields=('key', 'hour', 'operation', 'person'), name='one_charge_per_hour'),
+            model_name="chargehour",
+            constraint=models.UniqueConstraint(
+                fields=("key", "hour", "operation", "person"), name="one_charge_per_hour"
+            ),
         ),
         migrations.AddIndex(
-            model_name='jobuse',
-            index=models.Index(fields=['key', '-last_at'], name='job_use_by_time'),
+            model_name="jobuse",
+            index=models.Index(fields=["key", "-last_at"], name="job_use_by_time"),
         ),
         migrations.AddConstraint(
-            model_name='jobuse',
-            constraint=models.UniqueConstraint(fields=('key', 'job', 'person'), name='one_use_per_job'),
+            model_name="jobuse",
+            constraint=models.UniqueConstraint(fields=("key", "job", "person"), name="one_use_per_job"),
         ),
         migrations.AddConstraint(
-            model_name='ledgerhold',
-            constraint=models.UniqueConstraint(fields=('account', 'key', 'job'), name='one_hold_per_job'),
+            model_name="ledgerhold",
+            constraint=models.UniqueConstraint(fields=("account", "key", "job"), name="one_hold_per_job"),
         ),
     ]

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from django.apps import apps
 from django.db import connection, connections
+from django.db.models import Sum
 from django.test import Client
 from django.utils import timezone
 
 from enrichment import tasks
-from keys import calls
-from keys.models import Call, CallHour, JobUse, KeyRecord
+from enrichment.scale import fill
+from keys import calls, ledger
+from keys.models import Call, CallHour, JobUse, KeyRecord, LedgerEntry
 from tests import factories
 from tests.fakes import sums
 from tests.fakes.engine import Engine
@@ -130,6 +132,31 @@ def test_migration_makes_the_same_sums_of_calls_that_are_there(key: KeyRecord) -
     import_module("keys.migrations.0006_fill_sums_of_calls").fill(apps, connection.schema_editor())
 
     sums.assert_sums_fit()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_benchmark_fills_in_the_same_sums() -> None:
+    try:
+        filled = fill.fill(
+            keys=30, calls=3000, tell=lambda what: None, password="a-long-password-for-a-benchmark"
+        )
+        heavy = Call.objects.filter(key__name=filled.heavy).count()
+
+        sums.assert_sums_fit()
+        assert heavy == 300
+        assert not Call.objects.filter(key__name=filled.unused).exists()
+        held = sum(sum(ledger.open_jobs(key).values()) for key in KeyRecord.objects.all())
+        sent = ledger.JobSums(
+            **{
+                kind: LedgerEntry.objects.filter(kind=kind).aggregate(n=Sum("credits"))["n"]
+                for kind in ("reserved", "charged", "released")
+            }
+        )
+        assert held == sent.open
+    finally:
+        with connection.cursor() as cursor:
+            for table in ("bench_key", "bench_size", "bench_open"):
+                cursor.execute(f"DROP TABLE IF EXISTS {table}")
 
 
 # --- retention -----------------------------------------------------------------------------------------------------------
