@@ -18,7 +18,7 @@ from enrichment.services import (
     reservations,
     uploads,
 )
-from keys import findings, reminders
+from keys import calls, findings, ledger, reminders
 from keys.services import worker_seen
 from people import digests, seals
 
@@ -93,6 +93,8 @@ def sweep_due() -> None:
     reservations.give_back_overdue()
     lead_counts.forget()
     hooks.forget()
+    calls.forget_old()
+    ledger.fold()
     seals.seal_new()
     for account_id in hooks.waiting_accounts():
         heed_hooks.apply_async((account_id,), queue=URGENT)

@@ -13,7 +13,7 @@ from django.conf import settings
 
 from keys import presence
 from keys.choices import POLICY_OUTCOMES, USABLE_STATES, FindingCode, KeyState, Outcome, Realm, Tone
-from keys.models import Call, KeyRecord, Presence
+from keys.models import CallHour, KeyRecord, Presence
 from people.models import User
 
 DUE_SOON = timedelta(days=14)
@@ -82,8 +82,8 @@ def read(keys: Sequence[KeyRecord], now: datetime) -> Facts:
 
 
 def used_scopes(key_ids: Sequence[int], since: datetime) -> dict[int, set[str]]:
-    """The scopes that each record used since then. The one read of calls here, so that a roll-up can take its place."""
-    calls = Call.objects.filter(at__gte=since).exclude(outcome__in=POLICY_OUTCOMES).order_by()
+    """The scopes that each record used since then, from the hourly sums."""
+    calls = CallHour.objects.filter(hour__gte=since).exclude(outcome__in=POLICY_OUTCOMES).order_by()
     if len(key_ids) <= 50:  # a few records by their index; for all of them in one go
         calls = calls.filter(key_id__in=key_ids)
     found: dict[int, set[str]] = {}

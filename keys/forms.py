@@ -158,6 +158,11 @@ class KeyForm(TakesErrors):
         widget=_text(**{"class": "input--mono"}),
         help_text="The one before, while both are valid.",
     )
+    was_used_before = forms.BooleanField(
+        required=False,
+        label="This secret was in use before this record",
+        help_text="Its older use is then shown as unknown, rather than as never.",
+    )
     daily_cap = forms.DecimalField(
         required=False,
         label="Daily cap, credits",
@@ -294,6 +299,7 @@ class KeyForm(TakesErrors):
                 given["hours_end"],
                 given["time_zone"] or "UTC",
             ),
+            was_used_before=given["was_used_before"],
         )
 
 
@@ -342,7 +348,7 @@ class KeyEditForm(KeyForm):
 
     def _values(self) -> dict[str, Any]:
         key = self._key
-        named = ("purpose", "scopes", "secret_ref", "previous_secret_ref", "daily_cap")
+        named = ("purpose", "scopes", "secret_ref", "previous_secret_ref", "was_used_before", "daily_cap")
         values: dict[str, Any] = {name: getattr(key, name) for name in named}
         dated = ("rotation_days", "rotate_by", "expires_at", "hours_begin", "hours_end", "time_zone")
         values.update({name: getattr(key, name) for name in dated})

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
-from keys import breaker, budgets, ledger, limiter
+from keys import breaker, budgets, calls, ledger, limiter, scopes
 from keys.choices import USABLE_STATES, KeyState, Outcome, Realm
 from keys.clock import db_now
 from keys.models import Account, Call, KeyRecord
@@ -22,7 +22,7 @@ from keys.secrets import ResolvedSecret, SecretError, resolve
 from people.rights import Right
 from people.selectors import who_can
 
-ACCOUNT_READ = "account:read"  # free calls; every usable key has it
+ACCOUNT_READ = scopes.ACCOUNT_READ
 
 
 class GateRefusedError(Exception):
@@ -231,21 +231,23 @@ def _write(
     status: int | None,
     duration_ms: int,
 ) -> None:
-    Call.objects.create(
-        account_id=key.account_id,
-        key=key,
-        fingerprint=fingerprint,
-        route=errand.route,
-        scope=errand.scope,
-        job=errand.job,
-        job_text=errand.job_text[:200],
-        person=errand.person[:120],
-        worker=settings.WORKER_NAME,
-        at=db_now(),
-        duration_ms=duration_ms,
-        outcome=outcome,
-        status=status,
-        message=message[:300],
-        rows=errand.rows,
-        is_probe=errand.is_probe,
+    calls.write(
+        Call(
+            account_id=key.account_id,
+            key=key,
+            fingerprint=fingerprint,
+            route=errand.route,
+            scope=errand.scope,
+            job=errand.job,
+            job_text=errand.job_text[:200],
+            person=errand.person[:120],
+            worker=settings.WORKER_NAME,
+            at=db_now(),
+            duration_ms=duration_ms,
+            outcome=outcome,
+            status=status,
+            message=message[:300],
+            rows=errand.rows,
+            is_probe=errand.is_probe,
+        )
     )

@@ -9,14 +9,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from django.db.models import Count, IntegerField, Max, Q, QuerySet
-from django.db.models.functions import ExtractHour, ExtractIsoWeekDay, ExtractMinute
+from django.db.models import Max, Sum
 from django.utils import timezone
 
-from keys.choices import POLICY_OUTCOMES
-from keys.models import Call, KeyRecord
+from keys.choices import POLICY_OUTCOMES, Outcome
+from keys.models import Call, CallHour, KeyRecord
+from keys.scopes import ACCOUNT_READ
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 ALL_DAYS = "1234567"
@@ -85,35 +86,28 @@ class Outside:
 
 
 def outside(key: KeyRecord, days: int = 30) -> Outside:
-    """How many calls went out outside the key's hours in the last days. Tests, balance checks and refusals do not count."""
-    if not of(key).is_set:
+    """How many calls went out outside the key's hours in the last days. Balance checks, tests and refusals do not count.
+
+    From the hourly sums; only an hour in which the key's hours begin or end is counted call by call.
+    """
+    hours = of(key)
+    if not hours.is_set:
         return Outside(0, None)
-    found = _outside(key, days).aggregate(calls=Count("id"), last_at=Max("at"))
-    return Outside(found["calls"], found["last_at"])
-
-
-def _outside(key: KeyRecord, days: int) -> QuerySet[Call]:
-    hours, zone = of(key), ZoneInfo(key.time_zone)
-    calls = (
-        Call.objects.filter(key=key, at__gte=timezone.now() - timedelta(days=days), is_probe=False)
-        .exclude(outcome__in=POLICY_OUTCOMES)
-        .exclude(scope="account:read")
-        .order_by()
-        .alias(
-            day=ExtractIsoWeekDay("at", tzinfo=zone),
-            minute=ExtractHour("at", tzinfo=zone) * 60
-            + ExtractMinute("at", tzinfo=zone, output_field=IntegerField()),
-        )
-    )
-    numbers = [int(day) for day in hours.days or ALL_DAYS]
-    today = Q(day__in=numbers)
-    if hours.begin is None or hours.end is None:
-        return calls.exclude(today)
-    begin, end = (moment.hour * 60 + moment.minute for moment in (hours.begin, hours.end))
-    if begin < end:
-        return calls.exclude(today & Q(minute__gte=begin, minute__lt=end))
-    yesterday = Q(day__in=[number % 7 + 1 for number in numbers])
-    return calls.exclude((today & Q(minute__gte=begin)) | (yesterday & Q(minute__lt=end)))
+    sent: dict[str, Any] = {"key": key, "outcome__in": [one for one in Outcome if one not in POLICY_OUTCOMES]}
+    sums = CallHour.objects.filter(hour__gte=timezone.now() - timedelta(days=days), **sent)
+    calls, last_at = 0, None
+    per_hour = sums.exclude(scope=ACCOUNT_READ).order_by("hour").values_list("hour")
+    for hour, count, last in per_hour.annotate(Sum("calls"), Max("last_at")):
+        is_inside = {hours.holds(hour + timedelta(minutes=minute)) for minute in (*range(0, 60, 5), 59)}
+        if is_inside == {True}:
+            continue
+        if is_inside == {True, False}:
+            within = Call.objects.filter(at__gte=hour, at__lt=hour + timedelta(hours=1), **sent)
+            found = within.exclude(scope=ACCOUNT_READ).order_by("at").values_list("at", flat=True)
+            strays = [at for at in found if not hours.holds(at)]
+            count, last = len(strays), strays[-1] if strays else last_at
+        calls, last_at = calls + count, last
+    return Outside(calls, last_at)
 
 
 def _words_of_days(days: str) -> str:

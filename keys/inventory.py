@@ -4,20 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from django.db.models import DateTimeField, Q, Value
 from django.db.models.functions import Coalesce
+from django.urls import reverse
 from django.utils import timezone
 
-from keys import budgets, finding_selectors, findings, hours, ledger, lifecycle, presence, selectors, use
+from keys import (
+    budgets,
+    finding_selectors,
+    findings,
+    hours,
+    ledger,
+    lifecycle,
+    presence,
+    selectors,
+    use,
+    use_chart,
+)
+from keys.call_filter import REFUSED, CallFilter
 from keys.choices import KeyState
 from keys.finding_selectors import FindingLine
 from keys.hours import Hours, Outside
 from keys.models import Call, Finding, KeyRecord
-from keys.scopes import SCOPES
+from keys.scopes import ACCOUNT_READ, SCOPES
 from people.models import AuditEntry, User
 from people.rights import Right
 from people.selectors import history_of, names_in_team_of
@@ -26,17 +39,8 @@ PAGE = 50
 DAYS = 30
 NEVER = Value(datetime(1970, 1, 1, tzinfo=UTC), output_field=DateTimeField())
 
-# The colours of charts: an operation keeps its own everywhere, what has none is the last.
-SERIES = ("Find emails", "Company profiles", "Reverse look-up", "Verify", "Person profiles", "Other")
-SERIES_OF = {
-    "email-search": 0,
-    "scrape-company": 1,
-    "find-company": 1,
-    "reverse-lookup": 2,
-    "email-verification": 3,
-    "scrape-profile": 4,
-    "find-profile": 4,
-}
+NAMED = 8  # jobs and people on a key's page
+LISTED = 10  # records and jobs behind a number
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def list_page(wanted: selectors.KeyFilter, user: User, *, after: str = "", limit
     found: list[KeyRecord] = list(keys.order_by("-severity", "-used", "id")[: limit + 1])
     shown = found[:limit]
     spent = use.charged_per_day_by_key([key.id for key in shown], DAYS)
-    names = _names_whose_jobs_show(user)
+    names = names_whose_jobs_show(user)
     lines = [_line(key, spent.get(key.id, [Decimal(0)] * DAYS), names) for key in shown]
     return Page(lines, shown[-1].name if len(found) > limit else "")
 
@@ -110,7 +114,7 @@ def _line(key: KeyRecord, days: Sequence[Decimal], names: frozenset[str] | None)
     )
 
 
-def _names_whose_jobs_show(user: User) -> frozenset[str] | None:
+def names_whose_jobs_show(user: User) -> frozenset[str] | None:
     """Names of the people whose jobs this person may open; None when all."""
     return None if user.may(Right.VIEW_ALL_JOBS) else names_in_team_of(user)
 
@@ -122,11 +126,78 @@ def _job_url(job: int | None, person: str, names: frozenset[str] | None) -> str:
 
 @dataclass(frozen=True)
 class CallLine:
-    """One recent call; `what_for` is the job or the reason without one."""
+    """One call; `what_for` is the job or the reason without one."""
 
     call: Call
     what_for: str
     job_url: str
+
+
+def call_line(call: Call, names: frozenset[str] | None) -> CallLine:
+    return CallLine(call, _what_for(call), _job_url(call.job, call.person, names))
+
+
+@dataclass(frozen=True)
+class ScopeLine:
+    """One scope in the grid, with the addresses of what it speaks of."""
+
+    use: use.ScopeUse
+    job_url: str
+    calls_url: str
+    refused_url: str
+
+    @property
+    def sums(self) -> list[tuple[int, int, int]]:
+        """Days, rows and calls of the two stretches."""
+        return list(zip((use.DAYS, use.MORE_DAYS), self.use.rows, self.use.calls, strict=True))
+
+
+@dataclass(frozen=True)
+class UserLine:
+    """A job or a person that used the key lately."""
+
+    line: use.JobLine | use.PersonLine
+    job_url: str
+    calls_url: str
+
+
+@dataclass(frozen=True)
+class Users:
+    """Who used a key in 30 days: the latest jobs, the busiest people, and how many there are of each."""
+
+    jobs: Sequence[UserLine]
+    people: Sequence[UserLine]
+    jobs_count: int
+    people_count: int
+    own: use.PersonLine | None  # free calls of the app itself
+
+    @property
+    def more_jobs(self) -> int:
+        return self.jobs_count - len(self.jobs)
+
+    @property
+    def more_people(self) -> int:
+        return self.people_count - len(self.people)
+
+
+@dataclass(frozen=True)
+class Reliance:
+    """What stops if the key dies now: jobs that hold its credits, each with its address, and records beside it."""
+
+    jobs: Sequence[tuple[int, str, Decimal]]
+    more_jobs: int
+    held: Decimal
+    siblings: Sequence[KeyRecord]
+    siblings_count: int
+    sharing: Sequence[KeyRecord]
+
+    @property
+    def jobs_count(self) -> int:
+        return len(self.jobs) + self.more_jobs
+
+    @property
+    def more_siblings(self) -> int:
+        return self.siblings_count - len(self.siblings)
 
 
 @dataclass(frozen=True)
@@ -134,23 +205,23 @@ class Detail:
     """Everything that a key's page tells beside the record itself."""
 
     line: Line
+    last_credits: Decimal | None
     missing: Sequence[str]
     available: ledger.Available
     cap_used: Decimal
-    siblings: int
-    jobs: int
-    people: int
     fingerprint: str
     fingerprint_at: datetime | None
     created_by: str
-    scopes: Sequence[use.ScopeUse]
+    scopes: Sequence[ScopeLine]
     calls: Sequence[CallLine]
     history: Sequence[dict[str, Any]]
     budgets: Sequence[budgets.Standing]
     standing: presence.Standing
     previous: presence.Standing | None
     sharing: Sequence[KeyRecord]
-    chart_days: Sequence[dict[str, Any]]
+    chart: use_chart.UseChart
+    users: Users
+    reliance: Reliance
     findings: Sequence[FindingLine]
     excepted: Sequence[FindingLine]
     steps: Sequence[str]  # what may be done to the record's state
@@ -165,46 +236,50 @@ class Detail:
         return f"{len(self.findings)} open" if self.findings else ""
 
     @property
+    def siblings(self) -> int:
+        return self.reliance.siblings_count
+
+    @property
     def scope_note(self) -> str:
-        granted = [use for use in self.scopes if use.is_granted]
-        return f"{len(granted)} granted, {sum(1 for use in granted if use.calls)} used in 90 days"
+        granted = [line.use for line in self.scopes if line.use.is_granted]
+        return f"{len(granted)} granted, {sum(1 for use in granted if use.calls[1])} used in 90 days"
 
 
-def get_detail(key: KeyRecord, user: User) -> Detail:
+def get_detail(key: KeyRecord, user: User, *, chart: str = use_chart.CREDITS) -> Detail:
     """What the page of one key shows."""
     per_day = use.charged_per_day(key, DAYS)
     totals: dict[str, Decimal] = {}
     for (day, _operation), credits in per_day.items():
         totals[day] = totals.get(day, Decimal(0)) + credits
     days = [totals.get(day.isoformat(), Decimal(0)) for day in use.window(DAYS)]
-    names = _names_whose_jobs_show(user)
+    names = names_whose_jobs_show(user)
     calls = use.recent_calls(key)
     sent = next((call for call in calls if call.fingerprint), None)
-    jobs, people = use.jobs_of_key(key, DAYS)
     entries = history_of("keyrecord", key.id)
     created = next((entry for entry in entries if entry.action == "key.created"), None)
+    sharing = presence.sharing(key)
     line = _line(key, days, names)
     return Detail(
         line=line,
+        last_credits=_last_credits(key),
         findings=finding_selectors.lines_of(key, line.findings),
         excepted=finding_selectors.lines_of(key, line.excepted),
         missing=selectors.missing_for_activation(key),
         budgets=[budgets.standing(budget) for budget in budgets.for_key(key)],
         standing=presence.standing(key.secret_ref),
         previous=presence.standing(key.previous_secret_ref) if key.previous_secret_ref else None,
-        sharing=presence.sharing(key),
+        sharing=sharing,
         available=ledger.available(key.account),
         cap_used=ledger.committed_today(key) if key.daily_cap is not None else Decimal(0),
-        siblings=KeyRecord.objects.filter(account_id=key.account_id).exclude(id=key.id).count(),
-        jobs=jobs,
-        people=people,
         fingerprint=sent.fingerprint if sent else "",
         fingerprint_at=sent.at if sent else None,
         created_by=_who(created) if created else "",
-        scopes=use.scope_use(key),
-        calls=[CallLine(call, _what_for(call), _job_url(call.job, call.person, names)) for call in calls],
+        scopes=_scopes(key, names),
+        calls=[call_line(call, names) for call in calls],
         history=[_event(entry) for entry in entries],
-        chart_days=_chart_days(per_day),
+        chart=use_chart.get_chart(key, chart, per_day),
+        users=_users(key, names),
+        reliance=_reliance(key, sharing, names),
         steps=lifecycle.offered(key.state),
         stopped=_stopped(key),
         former_names=[former.name for former in key.former_names.all()],
@@ -212,6 +287,58 @@ def get_detail(key: KeyRecord, user: User) -> Detail:
         is_outside=not hours.of(key).holds(timezone.now()),
         outside=hours.outside(key),
     )
+
+
+def _last_credits(key: KeyRecord) -> Decimal | None:
+    """What the job of the last use was charged so far; None without a job or a charge."""
+    return ledger.job_sums(key.last_used_job).charged or None if key.last_used_job else None
+
+
+def _scopes(key: KeyRecord, names: frozenset[str] | None) -> list[ScopeLine]:
+    return [
+        ScopeLine(
+            each,
+            _job_url(each.last_job, each.last_by, names),
+            _calls_url(key, scope=each.scope),
+            _calls_url(key, scope=each.scope, outcome=REFUSED),
+        )
+        for each in use.scope_use(key)
+    ]
+
+
+def _users(key: KeyRecord, names: frozenset[str] | None) -> Users:
+    jobs = use.jobs_of_key(key, days=DAYS, limit=NAMED)
+    everybody = use.people_of_key(key, DAYS)
+    people = [person for person in everybody if person.name]
+    return Users(
+        jobs=[
+            UserLine(job, _job_url(job.use.job, job.use.person, names), _calls_url(key, job=job.use.job))
+            for job in jobs
+        ],
+        people=[UserLine(person, "", _calls_url(key, person=person.name)) for person in people[:NAMED]],
+        jobs_count=use.count_jobs(key, DAYS),
+        people_count=len(people),
+        own=next((person for person in everybody if not person.name), None),
+    )
+
+
+def _reliance(key: KeyRecord, sharing: Sequence[KeyRecord], names: frozenset[str] | None) -> Reliance:
+    held = ledger.open_jobs(key)
+    shown = list(held.items())[:LISTED]
+    whose = use.people_of_jobs(key, [job for job, _ in shown])
+    siblings = KeyRecord.objects.filter(account_id=key.account_id).exclude(id=key.id)
+    return Reliance(
+        jobs=[(job, _job_url(job, whose.get(job, ""), names), credits) for job, credits in shown],
+        more_jobs=len(held) - len(shown),
+        held=sum(held.values(), Decimal(0)),
+        siblings=list(siblings.order_by("name")[:LISTED]),
+        siblings_count=siblings.count(),
+        sharing=sharing,
+    )
+
+
+def _calls_url(key: KeyRecord, **wanted: Any) -> str:
+    return f"{reverse('keys:key_calls', args=[key.name])}{CallFilter(**wanted).address()}"
 
 
 def _stopped(key: KeyRecord) -> AuditEntry | None:
@@ -228,27 +355,7 @@ def _stopped(key: KeyRecord) -> AuditEntry | None:
 def _what_for(call: Call) -> str:
     if call.job:
         return f"#{call.job}"
-    return "test" if call.is_probe else "balance check" if call.scope == "account:read" else "no job"
-
-
-def _chart_days(per_day: dict[tuple[str, str], Decimal]) -> list[dict[str, Any]]:
-    """Days as the chart wants them: a label and the credits of each series."""
-    values: dict[str, list[Decimal]] = {}
-    for (day, operation), credits in per_day.items():
-        sums = values.setdefault(day, [Decimal(0)] * len(SERIES))
-        sums[SERIES_OF.get(operation, len(SERIES) - 1)] += credits
-    days = use.window(DAYS)
-    return [
-        {
-            "label": "today" if day == days[-1] else _short(day),
-            "values": values.get(day.isoformat(), [Decimal(0)] * len(SERIES)),
-        }
-        for day in days
-    ]
-
-
-def _short(day: date) -> str:
-    return f"{day.day} {day:%b}"
+    return "test" if call.is_probe else "balance check" if call.scope == ACCOUNT_READ else "no job"
 
 
 def _who(entry: AuditEntry) -> str:
@@ -306,6 +413,11 @@ EXPORT_COLUMNS = (
 )
 
 
+def _last_words(key: KeyRecord) -> str:
+    last = use.last_use(key)
+    return ", ".join(part for part in (last.text, last.detail) if part)
+
+
 def export_rows(wanted: selectors.KeyFilter, user: User) -> Iterator[list[str]]:
     """Every record of a filter as text cells, by name."""
     for key in selectors.filter_keys(wanted, user).iterator(chunk_size=200):
@@ -326,6 +438,6 @@ def export_rows(wanted: selectors.KeyFilter, user: User) -> Iterator[list[str]]:
             key.secret_ref,
             key.created_at.isoformat(timespec="seconds"),
             key.last_used_at.isoformat(timespec="seconds") if key.last_used_at else "",
-            use.last_use(key).detail,
+            _last_words(key),
             "; ".join(finding.title for finding in findings.findings_of(key)),
         ]

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import takewhile
 from zoneinfo import ZoneInfo
 
 from django.db import transaction
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import Count, FilteredRelation, Q, QuerySet, Sum
+from django.db.models.functions import TruncHour
 
 from keys import budgets
 from keys.choices import EntryKind
 from keys.clock import db_now
-from keys.models import Account, KeyRecord, LedgerEntry
+from keys.models import Account, ChargeHour, JobUse, KeyRecord, LedgerEntry, LedgerHold, LedgerMark
 from people.rights import Right
 from people.selectors import who_can
 
 ZERO = Decimal(0)
+SETTLED_AFTER = timedelta(hours=1)  # no transaction that books credits is open for so long
+FOLD_AT_ONCE = 5000
 
 
 def words(credits: Decimal) -> str:
@@ -96,33 +100,136 @@ def sums_by_job(jobs: Iterable[int]) -> dict[int, JobSums]:
     return {job: JobSums(*sums) for job, *sums in rows}
 
 
-def open_jobs(key: KeyRecord) -> list[tuple[int, Decimal]]:
-    """Jobs that hold credits through this key, newest first, with what is open: neither charged nor released."""
-    rows = (
-        LedgerEntry.objects.filter(key=key)
-        .order_by()
-        .values_list("job")
-        .annotate(
-            open=Sum("credits", filter=Q(kind=EntryKind.RESERVED), default=ZERO)
-            - Sum("credits", filter=~Q(kind=EntryKind.RESERVED), default=ZERO)
-        )
-        .filter(open__gt=0)
-        .order_by("-job")
-    )
-    return list(rows)
+def _folded(**whose: object) -> tuple[int, Decimal]:
+    """How far the ledger is folded, and what was still held there by an account: read in one statement, as they change."""
+    held = Sum("holds__credits", filter=Q(**{f"holds__{name}": value for name, value in whose.items()}))
+    found = LedgerMark.objects.values_list("up_to").annotate(held=held).order_by("up_to").first()
+    return (found[0], found[1] or ZERO) if found else (0, ZERO)
 
 
 def available(account: Account) -> Available:
     """What is left on the account, with the age of the reading."""
-    entries = LedgerEntry.objects.filter(account=account)
-    later = Q(at__gt=account.balance_asked_at) if account.balance_asked_at else Q(id__isnull=True)
+    up_to, held = _folded(account=account)
+    is_new = Q(id__gt=up_to)
+    is_unseen = (
+        Q(kind=EntryKind.CHARGED, at__gt=account.balance_asked_at)
+        if account.balance_asked_at
+        else Q(id__isnull=True)
+    )
     # One statement: a charge booked between two would leave the reservations and not be among the charges yet.
-    totals = entries.aggregate(
-        **{kind.value: Sum("credits", filter=Q(kind=kind), default=ZERO) for kind in EntryKind},
-        unseen=Sum("credits", filter=Q(kind=EntryKind.CHARGED) & later, default=ZERO),
+    totals = LedgerEntry.objects.filter(is_new | is_unseen, account=account).aggregate(
+        **{kind.value: Sum("credits", filter=is_new & Q(kind=kind), default=ZERO) for kind in EntryKind},
+        unseen=Sum("credits", filter=is_unseen, default=ZERO),
     )
     unseen = totals.pop("unseen")
-    return Available(account.balance, account.balance_asked_at, unseen, JobSums(**totals).open)
+    return Available(account.balance, account.balance_asked_at, unseen, held + JobSums(**totals).open)
+
+
+def open_jobs(key: KeyRecord) -> dict[int, Decimal]:
+    """Jobs that hold credits of this key now, and how many: reserved, and neither charged nor released."""
+    rows = list(
+        LedgerMark.objects.annotate(hold=FilteredRelation("holds", condition=Q(holds__key=key))).values_list(
+            "up_to", "hold__job", "hold__credits"
+        )
+    )
+    up_to = rows[0][0] if rows else 0
+    held: dict[int, Decimal] = {job: credits for _, job, credits in rows if job is not None}
+    later = LedgerEntry.objects.filter(key=key, id__gt=up_to).order_by().values_list("job", "kind")
+    for job, kind, credits in later.annotate(total=Sum("credits")):
+        held[job] = held.get(job, ZERO) + (credits if kind == EntryKind.RESERVED else -credits)
+    return {job: credits for job, credits in sorted(held.items(), reverse=True) if credits > 0}
+
+
+def fold(limit: int = FOLD_AT_ONCE) -> int:
+    """Fold settled entries, so that no page sums them again: what jobs still hold, and what was charged in each hour. How
+    many entries and charges.
+
+    An entry gets number and time before others see it, so what is younger than an hour is left alone: no transaction takes
+    so long. Nothing is folded before the oldest is twice that old, so that the rows are not changed all the time.
+    """
+    with transaction.atomic():
+        LedgerMark.objects.get_or_create(id=1)
+        mark = LedgerMark.objects.select_for_update().get(id=1)
+        return _fold_holds(mark, limit) + _fold_charges(mark, limit)
+
+
+def _fold_holds(mark: LedgerMark, limit: int) -> int:
+    entries = LedgerEntry.objects.filter(id__gt=mark.up_to).order_by("id")
+    now = db_now()
+    first = entries.first()
+    if first is None or first.at > now - 2 * SETTLED_AFTER:
+        return 0
+    rows = entries.values_list("id", "at", "account_id", "key_id", "job", "kind", "credits")[:limit]
+    settled = list(takewhile(lambda row: row[1] < now - SETTLED_AFTER, rows))
+    changes: dict[tuple[int, int, int], Decimal] = {}
+    for _id, _at, account, key, job, kind, credits in settled:
+        whose = (account, key, job)
+        changes[whose] = changes.get(whose, ZERO) + (credits if kind == EntryKind.RESERVED else -credits)
+    jobs = {job for _account, _key, job in changes}
+    for hold in LedgerHold.objects.filter(job__in=jobs):
+        whose = (hold.account_id, hold.key_id, hold.job)
+        if whose in changes:
+            changes[whose] += hold.credits
+            hold.delete()
+    LedgerHold.objects.bulk_create(
+        LedgerHold(mark=mark, account_id=account, key_id=key, job=job, credits=credits)
+        for (account, key, job), credits in changes.items()
+        if credits
+    )
+    LedgerMark.objects.filter(id=mark.id).update(up_to=settled[-1][0])
+    return len(settled)
+
+
+def _fold_charges(mark: LedgerMark, limit: int) -> int:
+    """Whole hours, so that a reader who knows an older mark finds its hours unchanged and the rest in the ledger."""
+    settled = (db_now() - SETTLED_AFTER).astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    begin = _first_charge(mark.charged_until)
+    if begin is None or begin + SETTLED_AFTER > settled:
+        return 0
+    # As many hours as the limit takes, and at least one.
+    until = min(_hour_after_charges(begin, limit), settled)
+    charges = LedgerEntry.objects.filter(kind=EntryKind.CHARGED, at__gte=begin, at__lt=until)
+    rows = list(
+        charges.order_by()
+        .annotate(hour=TruncHour("at", tzinfo=UTC))
+        .values_list("key_id", "hour", "operation", "job")
+        .annotate(total=Sum("credits"), entries=Count("id"))
+    )
+    people = dict(
+        JobUse.objects.filter(job__in={row[3] for row in rows}).order_by("id").values_list("job", "person")
+    )
+    sums: dict[tuple[int, datetime, str, str], Decimal] = {}
+    for key, hour, operation, job, total, _entries in rows:
+        line = (key, hour, operation, people.get(job, ""))
+        sums[line] = sums.get(line, ZERO) + total
+    ChargeHour.objects.bulk_create(
+        ChargeHour(key_id=key, hour=hour, operation=operation, person=person, credits=credits)
+        for (key, hour, operation, person), credits in sums.items()
+    )
+    LedgerMark.objects.filter(id=mark.id).update(charged_until=until)
+    return sum(row[-1] for row in rows)
+
+
+def _first_charge(since: datetime | None) -> datetime | None:
+    """The hour of the first charge that is not folded yet."""
+    charges = LedgerEntry.objects.filter(kind=EntryKind.CHARGED)
+    if since is not None:
+        charges = charges.filter(at__gte=since)
+    first = charges.order_by("at").values_list("at", flat=True).first()
+    return first.astimezone(UTC).replace(minute=0, second=0, microsecond=0) if first else None
+
+
+def _hour_after_charges(begin: datetime, limit: int) -> datetime:
+    """The full hour after so many charges from `begin` on."""
+    charges = LedgerEntry.objects.filter(kind=EntryKind.CHARGED, at__gte=begin).order_by("at")
+    times = list(charges.values_list("at", flat=True)[limit - 1 : limit])
+    last = times[0] if times else db_now()
+    return last.astimezone(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+
+
+def charged_until() -> datetime | None:
+    """Before that full hour charges are read from `ChargeHour`, from it on from the entries."""
+    return LedgerMark.objects.values_list("charged_until", flat=True).first()
 
 
 def committed_today(key: KeyRecord) -> Decimal:

@@ -86,6 +86,9 @@ class KeyRecord(models.Model):
     rotation_days = models.PositiveIntegerField(default=90)
     expires_at = models.DateField(null=True, blank=True)
     secret_ref = models.CharField(max_length=200)
+    was_used_before = models.BooleanField(
+        default=False, help_text="The secret was in use before this record was made, so older use is unknown."
+    )
     previous_secret_ref = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -141,10 +144,14 @@ class FormerName(models.Model):
 
 
 class Call(models.Model):
-    """One HTTP request that the gate let out, or a refusal that it made. A job is a number and a text here."""
+    """One HTTP request that the gate let out, or a refusal that it made. A job is a number and a text here.
+
+    Written by `calls.write` alone, which keeps `CallHour` and `JobUse`; removed by retention, which leaves those two.
+    """
 
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+")
-    key = models.ForeignKey(KeyRecord, on_delete=models.PROTECT, related_name="calls")
+    # Every index below begins with it.
+    key = models.ForeignKey(KeyRecord, on_delete=models.PROTECT, related_name="calls", db_index=False)
     fingerprint = models.CharField(max_length=12, blank=True)
     route = models.CharField(max_length=60)
     scope = models.CharField(max_length=60)
@@ -162,10 +169,76 @@ class Call(models.Model):
 
     class Meta:
         ordering = ("-id",)
-        indexes = (models.Index(fields=["key", "-id"]),)
+        indexes = (
+            models.Index(fields=["key", "-id"]),
+            # The page of all calls, one for each filter that may leave few of a million.
+            models.Index(fields=["key", "-at", "-id"], name="call_by_time"),
+            models.Index(fields=["key", "scope", "-at", "-id"], name="call_by_scope"),
+            models.Index(fields=["key", "person", "-at", "-id"], name="call_by_person"),
+            models.Index(
+                fields=["key", "-at", "-id"], condition=~models.Q(outcome=Outcome.OK), name="call_not_ok"
+            ),
+            models.Index(
+                fields=["key", "outcome", "-at", "-id"],
+                condition=~models.Q(outcome=Outcome.OK),
+                name="call_by_outcome",
+            ),
+        )
 
     def __str__(self) -> str:
         return f"{self.route} {self.outcome}"
+
+
+class CallHour(models.Model):
+    """Calls of one key in one hour (UTC), by scope and outcome: what charts and grids read. Kept for ever.
+
+    `rows` is what the calls carried. `last_…` is the last of them.
+    """
+
+    key = models.ForeignKey(KeyRecord, on_delete=models.PROTECT, related_name="+", db_index=False)
+    hour = models.DateTimeField()
+    scope = models.CharField(max_length=60)
+    outcome = models.CharField(max_length=20, choices=Outcome.choices)
+    calls = models.PositiveIntegerField(default=0)
+    rows = models.PositiveBigIntegerField(default=0)
+    last_at = models.DateTimeField()
+    last_job = models.BigIntegerField(null=True, blank=True)
+    last_by = models.CharField(max_length=120, blank=True)
+
+    class Meta:
+        ordering = ("hour", "id")
+        indexes = (models.Index(fields=["key", "scope", "-hour"], name="call_hour_by_scope"),)
+        constraints = (
+            models.UniqueConstraint(fields=["key", "hour", "scope", "outcome"], name="one_sum_per_hour"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.calls} calls, {self.scope} {self.outcome}"
+
+
+class JobUse(models.Model):
+    """What one job of one person did with one key: who used it needs no look at the calls. Kept for ever.
+
+    `job` is 0 for calls without one; `calls` were let out, `refused` were not; `rows` were sent in paid calls that went well.
+    """
+
+    key = models.ForeignKey(KeyRecord, on_delete=models.PROTECT, related_name="+", db_index=False)
+    job = models.BigIntegerField(default=0)
+    job_text = models.CharField(max_length=200, blank=True)
+    person = models.CharField(max_length=120, blank=True)
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+    calls = models.PositiveIntegerField(default=0)
+    rows = models.PositiveBigIntegerField(default=0)
+    refused = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        ordering = ("-last_at", "-id")
+        indexes = (models.Index(fields=["key", "-last_at"], name="job_use_by_time"),)
+        constraints = (models.UniqueConstraint(fields=["key", "job", "person"], name="one_use_per_job"),)
+
+    def __str__(self) -> str:
+        return f"job {self.job}, {self.person}"
 
 
 class LedgerEntry(models.Model):
@@ -188,6 +261,7 @@ class LedgerEntry(models.Model):
             models.Index(fields=["account", "kind", "at"]),
             models.Index(fields=["key", "kind", "at"]),
             models.Index(fields=["team", "kind", "at"]),
+            models.Index(fields=["kind", "at"], name="ledger_by_kind"),
         )
         constraints = (
             models.CheckConstraint(condition=models.Q(credits__gte=0), name="ledger_not_negative"),
@@ -200,6 +274,58 @@ class LedgerEntry(models.Model):
         if not self._state.adding:
             raise TypeError("Ledger entries are append-only.")
         super().save(*args, **kwargs)
+
+
+class LedgerMark(models.Model):
+    """How far the ledger is folded (one row). The entries stay the truth; whoever sums them starts after the mark.
+
+    `up_to` is the last entry that is in `holds`, changed with them in one transaction. `charged_until` is a full hour: all
+    charges before it are in `ChargeHour`, whose earlier hours no longer change.
+    """
+
+    up_to = models.BigIntegerField(default=0)
+    charged_until = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"folded up to {self.up_to}"
+
+
+class ChargeHour(models.Model):
+    """Credits that were charged to one key in one hour (UTC), by operation and by the person of the job."""
+
+    key = models.ForeignKey(KeyRecord, on_delete=models.PROTECT, related_name="+", db_index=False)
+    hour = models.DateTimeField()
+    operation = models.CharField(max_length=40)
+    person = models.CharField(max_length=120, blank=True)
+    credits = models.DecimalField(max_digits=14, decimal_places=3)
+
+    class Meta:
+        ordering = ("hour", "id")
+        constraints = (
+            models.UniqueConstraint(
+                fields=["key", "hour", "operation", "person"], name="one_charge_per_hour"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.credits} for {self.operation}"
+
+
+class LedgerHold(models.Model):
+    """What one job still held at the mark: reserved, and neither charged nor released. Nothing held, no row."""
+
+    mark = models.ForeignKey(LedgerMark, on_delete=models.CASCADE, related_name="holds")
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+")
+    key = models.ForeignKey(KeyRecord, on_delete=models.PROTECT, related_name="+")
+    job = models.BigIntegerField()
+    credits = models.DecimalField(max_digits=14, decimal_places=3)
+
+    class Meta:
+        ordering = ("id",)
+        constraints = (models.UniqueConstraint(fields=["account", "key", "job"], name="one_hold_per_job"),)
+
+    def __str__(self) -> str:
+        return f"job {self.job} holds {self.credits}"
 
 
 class Budget(models.Model):

@@ -25,6 +25,9 @@ SCOPES: dict[str, str] = {
 }
 
 
+ACCOUNT_READ = "account:read"  # free calls; every usable key has it
+
+
 @dataclass(frozen=True)
 class Preset:
     """A usual workload: its scopes, where it belongs, and where it should run."""

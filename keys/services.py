@@ -60,6 +60,7 @@ class KeySpec:
     expires_at: date | None = None
     previous_secret_ref: str = ""
     hours: Hours = key_hours.ANY_TIME
+    was_used_before: bool = False
 
     @property
     def name(self) -> str:
@@ -395,6 +396,7 @@ def _apply(key: KeyRecord, spec: KeySpec) -> None:
     else:
         key.previous_secret_ref = spec.previous_secret_ref
     key.secret_ref = spec.secret_ref
+    key.was_used_before = spec.was_used_before
     key.daily_cap = spec.daily_cap
     key.rotation_days = spec.rotation_days
     key.rotate_by = spec.rotate_by or timezone.localdate() + timedelta(days=spec.rotation_days)
@@ -415,6 +417,7 @@ def _facts(key: KeyRecord) -> dict[str, str]:
         "scopes": ", ".join(key.scopes),
         "secret reference": key.secret_ref,
         "previous reference": key.previous_secret_ref,
+        "used before this record": "yes" if key.was_used_before else "",
         "daily cap": "" if key.daily_cap is None else f"{key.daily_cap.normalize():f}",
         "rotate by": str(key.rotate_by),
         "expires": str(key.expires_at or ""),

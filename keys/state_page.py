@@ -42,8 +42,8 @@ def page(key: KeyRecord, step: Step) -> Page:
     """What a person should know before the step."""
     held = ledger.open_jobs(key)
     return Page(
-        jobs=[Held(job, credits, f"/jobs/{job}/") for job, credits in held],
-        credits=sum((credits for _, credits in held), Decimal(0)),
+        jobs=[Held(job, credits, f"/jobs/{job}/") for job, credits in held.items()],
+        credits=sum(held.values(), Decimal(0)),
         missing=selectors.missing_for_activation(key) if MOVES[step].is_complete else (),
         same_secret=presence.sharing(key),
         siblings=KeyRecord.objects.filter(account_id=key.account_id).exclude(id=key.id).count(),

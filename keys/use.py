@@ -1,4 +1,7 @@
-"""What keys were used for: last use, calls, scopes, credits a day."""
+"""What keys were used for: last use, scopes, jobs and people, calls and credits a day.
+
+Nothing here counts calls: whatever speaks of many is read from the sums that `calls.write` keeps.
+"""
 
 from __future__ import annotations
 
@@ -8,87 +11,285 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Count, Max, Q, QuerySet, Sum
+from django.conf import settings
+from django.db.models import Count, Max, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import TruncDate
 from django.utils import timezone
 
+from keys import ledger
 from keys.choices import POLICY_OUTCOMES, EntryKind, Outcome
 from keys.findings import words_of_day
-from keys.models import Call, KeyRecord, LedgerEntry
+from keys.models import Call, CallHour, ChargeHour, JobUse, KeyRecord, LedgerEntry
+from keys.scopes import ACCOUNT_READ
+from people.models import AuditEntry
 
-# Operations are known here by name only; these are the words for a line of text.
+DAYS, MORE_DAYS = 30, 90
+# Operations are known here by name only: what is done, to one thing and to several.
 OPERATION_WORDS = {
-    "email-search": "find emails",
-    "email-verification": "verify emails",
-    "domain-search": "scan domains",
-    "balance": "balance check",
+    "email-search": ("find", "email", "emails"),
+    "email-verification": ("verify", "email", "emails"),
+    "domain-search": ("scan", "domain", "domains"),
+    "reverse-lookup": ("look up", "email", "emails"),
+    "find-profile": ("find", "profile address", "profile addresses"),
+    "find-company": ("find", "company page", "company pages"),
+    "scrape-profile": ("read", "profile", "profiles"),
+    "scrape-company": ("read", "company profile", "company profiles"),
+    "find-people": ("search", "person", "people"),
+    "find-companies": ("search", "company", "companies"),
 }
+
+
+def operation_words(operation: str, rows: int = 0) -> str:
+    """ "verify 3,100 emails"; without rows "verify emails"."""
+    if operation not in OPERATION_WORDS:
+        return "balance check" if operation == "balance" else operation.replace("-", " ") or "free call"
+    verb, one, many = OPERATION_WORDS[operation]
+    return f"{verb} 1 {one}" if rows == 1 else f"{verb} {rows:,} {many}" if rows else f"{verb} {many}"
 
 
 @dataclass(frozen=True)
 class LastUse:
-    """When a key was last used through this app, in the ways of not knowing. `detail` is `job` and `rest` as one text."""
+    """When a key was last used through this app, in its ways of not knowing.
 
+    `state` is `used`, `idle` (not lately), `never`, or `unknown` (the secret is older than its record). `text` says why
+    there is no time, `rest` what the use was beside its `job`, `ending` where it was made and how it ended.
+    """
+
+    state: str
     at: datetime | None
     text: str
-    detail: str
+    rest: str
     job: int | None = None
-    rest: str = ""
+    ending: str = ""
+    is_ok: bool = True
+
+    @property
+    def detail(self) -> str:
+        """Everything but the time, as one text."""
+        parts = (f"#{self.job}" if self.job else "", self.rest, self.ending)
+        return ", ".join(part for part in parts if part)
 
 
 def last_use(key: KeyRecord) -> LastUse:
-    """The age is left to the page; `text` says why there is no time, `detail` what the use was."""
+    """The age is left to the page."""
     if key.last_used_at is None:
-        tracked = f"tracked since {words_of_day(key.created_at.date())}"
-        return LastUse(None, "never through this app", tracked, rest=tracked)
-    parts = [OPERATION_WORDS.get(key.last_used_operation, key.last_used_operation.replace("-", " "))]
-    if key.last_used_rows:
-        parts.append("1 row" if key.last_used_rows == 1 else f"{key.last_used_rows:,} rows")
-    if key.last_used_by:
-        parts.append(key.last_used_by)
-    rest = ", ".join(parts)
-    job = key.last_used_job
-    return LastUse(key.last_used_at, "", f"#{job}, {rest}" if job else rest, job, rest)
+        made = words_of_day(timezone.localtime(key.created_at).date())
+        if key.was_used_before:
+            return LastUse("unknown", None, f"unknown before {made}", "in use before it was recorded here")
+        return LastUse("never", None, "never through this app", f"tracked since {made}")
+    said = operation_words(key.last_used_operation, key.last_used_rows)
+    outcome = Outcome(key.last_used_outcome).label if key.last_used_outcome else ""
+    worker = f"from {key.last_used_worker}" if key.last_used_worker else ""
+    return LastUse(
+        "idle" if key.last_used_at < timezone.now() - timedelta(days=settings.UNUSED_DAYS) else "used",
+        key.last_used_at,
+        "",
+        f"{said}, {key.last_used_by}" if key.last_used_by else said,
+        key.last_used_job,
+        ", ".join(part for part in (worker, outcome) if part),
+        is_ok=key.last_used_outcome in ("", Outcome.OK),
+    )
 
 
 def recent_calls(key: KeyRecord, limit: int = 20) -> list[Call]:
-    return list(Call.objects.filter(key=key).order_by("-id")[:limit])
+    return list(Call.objects.filter(key=key).order_by("-at", "-id")[:limit])
+
+
+# --- scopes --------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class ScopeUse:
-    """One scope of a key, granted against used."""
+    """One scope of a key, granted against used. `refused` counts 90 days; `last_at` is of all time."""
 
     scope: str
     is_granted: bool
-    rows: int
-    calls: int
-    refused: int
+    granted_on: date | None
+    rows: Sequence[int]  # of 30 and 90 days
+    calls: Sequence[int]
     last_at: datetime | None
+    last_job: int | None
+    last_by: str
+    refused: int
+    refused_at: datetime | None
+    refused_by: str
+    refused_job: int | None
+
+    @property
+    def is_unused(self) -> bool:
+        """Granted, and never used through this app."""
+        return self.is_granted and self.last_at is None
 
 
-def scope_use(key: KeyRecord, days: int = 90) -> list[ScopeUse]:
-    """Scopes granted, and those that were refused, with what they were used for."""
-    since = timezone.now() - timedelta(days=days)
-    let_out = ~Q(outcome__in=POLICY_OUTCOMES)
-    used: dict[str, dict[str, Any]] = {
+def scope_use(key: KeyRecord) -> list[ScopeUse]:
+    """Scopes granted, used and refused. Free calls need none, so they are not among them."""
+    hours = CallHour.objects.filter(key=key).exclude(scope=ACCOUNT_READ).order_by()
+    let_out, refused = ~Q(outcome__in=POLICY_OUTCOMES), Q(outcome__in=POLICY_OUTCOMES)
+    now = timezone.now()
+    recent = Q(hour__gte=now - timedelta(days=DAYS))
+    sums: dict[str, dict[str, Any]] = {
         row["scope"]: dict(row)
-        for row in Call.objects.filter(key=key, at__gte=since)
-        .exclude(scope="account:read")
-        .order_by()
+        for row in hours.filter(hour__gte=now - timedelta(days=MORE_DAYS))
         .values("scope")
         .annotate(
-            n=Count("id", filter=let_out),
-            total_rows=Sum("rows", filter=Q(outcome=Outcome.OK), default=0),
-            refused=Count("id", filter=~let_out),
-            last_at=Max("at", filter=let_out),
+            calls_30=Sum("calls", filter=let_out & recent, default=0),
+            calls_90=Sum("calls", filter=let_out, default=0),
+            rows_30=Sum("rows", filter=recent & Q(outcome=Outcome.OK), default=0),
+            rows_90=Sum("rows", filter=Q(outcome=Outcome.OK), default=0),
+            no=Sum("calls", filter=refused, default=0),
+            no_at=Max("last_at", filter=refused),
         )
     }
-    unused = {"total_rows": 0, "n": 0, "refused": 0, "last_at": None}
+    scopes = sorted({*key.scopes, *sums})
+    last = {hour.scope: hour for hour in _newest(hours.filter(let_out, scope=scope) for scope in scopes)}
+    denied = {scope: row["no_at"] for scope, row in sums.items() if row["no"]}
+    refusals = {hour.scope: hour for hour in _newest(hours.filter(refused, scope=scope) for scope in denied)}
+    granted = _granted_on(key)
     return [
-        ScopeUse(scope, scope in key.scopes, row["total_rows"], row["n"], row["refused"], row["last_at"])
-        for scope, row in ((scope, used.get(scope, unused)) for scope in sorted({*key.scopes, *used}))
+        _scope(scope, key, sums.get(scope, {}), last.get(scope), refusals.get(scope), granted.get(scope))
+        for scope in scopes
     ]
+
+
+def _newest(each: Any) -> list[CallHour]:
+    """The newest hour of each query, in one question: each walks its index from the end."""
+    ids: Any = [Subquery(hours.order_by("-hour", "-last_at").values("id")[:1]) for hours in each]
+    found = CallHour.objects.filter(id__in=ids) if ids else CallHour.objects.none()
+    return list(found)
+
+
+def _scope(
+    scope: str,
+    key: KeyRecord,
+    sums: dict[str, Any],
+    last: CallHour | None,
+    refusal: CallHour | None,
+    granted_on: date | None,
+) -> ScopeUse:
+    is_granted = scope in key.scopes
+    return ScopeUse(
+        scope=scope,
+        is_granted=is_granted,
+        granted_on=(granted_on or timezone.localtime(key.created_at).date()) if is_granted else None,
+        rows=(sums.get("rows_30", 0), sums.get("rows_90", 0)),
+        calls=(sums.get("calls_30", 0), sums.get("calls_90", 0)),
+        last_at=last.last_at if last else None,
+        last_job=last.last_job if last else None,
+        last_by=last.last_by if last else "",
+        refused=sums.get("no", 0),
+        refused_at=refusal.last_at if refusal else None,
+        refused_by=refusal.last_by if refusal else "",
+        refused_job=refusal.last_job if refusal else None,
+    )
+
+
+def _granted_on(key: KeyRecord) -> dict[str, date]:
+    """The day since which each scope is granted without a break, by the record's history."""
+    days: dict[str, date] = {}
+    entries = AuditEntry.objects.filter(
+        object_type="keyrecord", object_id=key.id, detail__has_key="scopes"
+    ).order_by("id")
+    for action, at, told in entries.values_list("action", "at", "detail"):
+        if action == "key.created":
+            at = key.created_at
+        scopes = told["scopes"]
+        now = set(str(scopes[1] if isinstance(scopes, list) else scopes).split(", "))
+        day = timezone.localtime(at).date()
+        days = {scope: days.get(scope, day) for scope in now}
+    return days
+
+
+# --- jobs and people -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class JobLine:
+    """What one job did with a key, in its whole life. `job` is 0 for calls without one."""
+
+    use: JobUse
+    credits: Decimal
+
+
+@dataclass(frozen=True)
+class PersonLine:
+    """What one person's jobs of the last days did with a key; "" is the app itself. Credits are of those days."""
+
+    name: str
+    jobs: int
+    calls: int
+    rows: int
+    refused: int
+    credits: Decimal
+    last_at: datetime
+
+
+def _recent_uses(key: KeyRecord, days: int) -> QuerySet[JobUse]:
+    return JobUse.objects.filter(key=key, last_at__gte=timezone.now() - timedelta(days=days))
+
+
+def jobs_of_key(key: KeyRecord, *, days: int = DAYS, limit: int = 8) -> list[JobLine]:
+    """Jobs that used the key lately, the newest first, with what they were charged in all."""
+    uses = list(_recent_uses(key, days).exclude(job=0).order_by("-last_at")[:limit])
+    sums = ledger.sums_by_job(use.job for use in uses)
+    return [JobLine(use, sums[use.job].charged if use.job in sums else Decimal(0)) for use in uses]
+
+
+def count_jobs(key: KeyRecord, days: int = DAYS) -> int:
+    return int(_recent_uses(key, days).exclude(job=0).aggregate(n=Count("job", distinct=True))["n"])
+
+
+def people_of_key(key: KeyRecord, days: int = DAYS) -> list[PersonLine]:
+    """People whose jobs used the key lately, the busiest first; the app's own free calls come last, without a name."""
+    rows = (
+        _recent_uses(key, days)
+        .order_by()
+        .values("person")
+        .annotate(
+            jobs=Count("job", distinct=True, filter=~Q(job=0)),
+            n=Sum("calls"),
+            sent=Sum("rows"),
+            no=Sum("refused"),
+            last=Max("last_at"),
+        )
+    )
+    credits = _charged_by_person(key, days)
+    lines = [
+        PersonLine(
+            row["person"],
+            row["jobs"],
+            row["n"],
+            row["sent"],
+            row["no"],
+            credits.get(row["person"], Decimal(0)),
+            row["last"],
+        )
+        for row in rows
+    ]
+    return sorted(lines, key=lambda line: (not line.name, -line.credits, -line.calls, line.name))
+
+
+def people_of_jobs(key: KeyRecord, jobs: Sequence[int]) -> dict[int, str]:
+    """Whose jobs they are, as far as they used the key."""
+    return dict(JobUse.objects.filter(key=key, job__in=jobs).order_by("id").values_list("job", "person"))
+
+
+def _charged_by_person(key: KeyRecord, days: int) -> dict[str, Decimal]:
+    """Credits by the person of the job that was charged. The ledger names jobs and no people, so what is not folded yet is
+    brought together here."""
+    first = _first_moment(days)
+    until = ledger.charged_until() or first
+    folded = ChargeHour.objects.filter(key=key, hour__gte=first, hour__lt=until).order_by()
+    sums = dict(folded.values_list("person").annotate(total=Sum("credits")))
+    new = LedgerEntry.objects.filter(key=key, kind=EntryKind.CHARGED, at__gte=max(first, until)).order_by()
+    by_job = dict(new.values_list("job").annotate(total=Sum("credits")))
+    people = people_of_jobs(key, list(by_job))
+    for job, credits in by_job.items():
+        name = people.get(job, "")
+        sums[name] = sums.get(name, Decimal(0)) + credits
+    return sums
+
+
+# --- days ----------------------------------------------------------------------------------------------------------------
 
 
 def window(days: int) -> list[date]:
@@ -97,41 +298,53 @@ def window(days: int) -> list[date]:
     return [today - timedelta(days=back) for back in range(days - 1, -1, -1)]
 
 
-def _charged_in(days: int) -> QuerySet[LedgerEntry]:
-    first = datetime.combine(window(days)[0], time.min, tzinfo=timezone.get_current_timezone())
-    return LedgerEntry.objects.filter(kind=EntryKind.CHARGED, at__gte=first).order_by()
+def _first_moment(days: int) -> datetime:
+    return datetime.combine(window(days)[0], time.min, tzinfo=timezone.get_current_timezone())
 
 
-def charged_by_key(days: int = 30) -> dict[int, Decimal]:
+def _charged(days: int, *names: str, **whose: Any) -> list[tuple[Any, ...]]:
+    """Rows of `names` and the credits charged: settled hours from their sums, and what came since from the ledger. `day` is
+    the viewer's; an hour belongs to the day in which it begins."""
+    first = _first_moment(days)
+    until = ledger.charged_until() or first
+    folded = ChargeHour.objects.filter(hour__gte=first, hour__lt=until, **whose).annotate(
+        day=TruncDate("hour")
+    )
+    new = LedgerEntry.objects.filter(kind=EntryKind.CHARGED, at__gte=max(first, until), **whose)
+    both = (folded, new.annotate(day=TruncDate("at")))
+    sums = [rows.order_by().values_list(*names).annotate(total=Sum("credits")) for rows in both]
+    return list(sums[0].union(sums[1], all=True))
+
+
+def charged_by_key(days: int = DAYS) -> dict[int, Decimal]:
     """Credits charged per key over the last days."""
-    rows = _charged_in(days).values("key").annotate(total=Sum("credits"))
-    return {row["key"]: row["total"] for row in rows}
-
-
-def charged_per_day(key: KeyRecord, days: int = 30) -> dict[tuple[str, str], Decimal]:
-    """Credits per (ISO day, operation) of one key."""
-    rows = _charged_in(days).filter(key=key).annotate(day=TruncDate("at")).values("day", "operation")
-    return {
-        (row["day"].isoformat(), row["operation"]): row["total"]
-        for row in rows.annotate(total=Sum("credits"))
-    }
-
-
-def charged_per_day_by_key(key_ids: Sequence[int], days: int = 30) -> dict[int, list[Decimal]]:
-    """Credits of each day of the window, oldest first, for several keys; a key without charges is absent."""
-    place = {day: index for index, day in enumerate(window(days))}
-    rows = _charged_in(days).filter(key__in=key_ids).annotate(day=TruncDate("at")).values("key", "day")
-    sums: dict[int, list[Decimal]] = {}
-    for row in rows.annotate(total=Sum("credits")):
-        if row["day"] in place:  # an entry of the next second may already be tomorrow's
-            sums.setdefault(row["key"], [Decimal(0)] * days)[place[row["day"]]] = row["total"]
+    sums: dict[int, Decimal] = {}
+    for key, credits in _charged(days, "key"):
+        sums[key] = sums.get(key, Decimal(0)) + credits
     return sums
 
 
-def jobs_of_key(key: KeyRecord, days: int = 30) -> tuple[int, int]:
-    """Jobs and people that used the key lately."""
-    since = timezone.now() - timedelta(days=days)
-    found = Call.objects.filter(key=key, at__gte=since, job__isnull=False).aggregate(
-        jobs=Count("job", distinct=True), people=Count("person", distinct=True)
-    )
-    return found["jobs"], found["people"]
+def charged_per_day(key: KeyRecord, days: int = DAYS) -> dict[tuple[str, str], Decimal]:
+    """Credits per (ISO day, operation) of one key."""
+    sums: dict[tuple[str, str], Decimal] = {}
+    for day, operation, credits in _charged(days, "day", "operation", key=key):
+        place = (day.isoformat(), operation)
+        sums[place] = sums.get(place, Decimal(0)) + credits
+    return sums
+
+
+def charged_per_day_by_key(key_ids: Sequence[int], days: int = DAYS) -> dict[int, list[Decimal]]:
+    """Credits of each day of the window, oldest first, for several keys; a key without charges is absent."""
+    place = {day: index for index, day in enumerate(window(days))}
+    sums: dict[int, list[Decimal]] = {}
+    for key, day, credits in _charged(days, "key", "day", key__in=key_ids):
+        if day in place:  # an entry of the next second may already be tomorrow's
+            sums.setdefault(key, [Decimal(0)] * days)[place[day]] += credits
+    return sums
+
+
+def calls_per_day(key: KeyRecord, days: int = DAYS) -> dict[tuple[str, str, str], int]:
+    """Calls and refusals per (ISO day, scope, outcome) of one key. An hour belongs to the day in which it begins."""
+    hours = CallHour.objects.filter(key=key, hour__gte=_first_moment(days)).order_by()
+    rows = hours.annotate(day=TruncDate("hour")).values("day", "scope", "outcome").annotate(n=Sum("calls"))
+    return {(row["day"].isoformat(), row["scope"], row["outcome"]): row["n"] for row in rows}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,7 +16,8 @@ from django.views.decorators.http import require_http_methods, require_safe
 from django.views.decorators.vary import vary_on_headers
 
 from config.htmx import HtmxHttpRequest, wants_partial
-from keys import addresses, inventory, selectors, services
+from keys import addresses, calls_page, inventory, selectors, services, use_chart
+from keys.call_filter import CallFilterForm
 from keys.forms import REFERENCES, KeyCreateForm, KeyEditForm, KeyFilterForm, NameForm
 from keys.lifecycle import FINAL
 from keys.models import KeyRecord
@@ -87,22 +89,63 @@ def key_export(request: HttpRequest) -> StreamingHttpResponse:
     audit.record(
         Actor(user), "person.took_keys", user, detail={"records": selectors.filter_keys(wanted, user).count()}
     )
-    rows = csv_out.write(inventory.EXPORT_COLUMNS, inventory.export_rows(wanted, user))
-    response = StreamingHttpResponse(rows, content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="keys-{timezone.localdate()}.csv"'
+    return _csv(inventory.EXPORT_COLUMNS, inventory.export_rows(wanted, user), "keys")
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Sequence[str]], name: str) -> StreamingHttpResponse:
+    response = StreamingHttpResponse(csv_out.write(columns, rows), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{name}-{timezone.localdate()}.csv"'
     response["Cache-Control"] = "no-store"
     return response
 
 
 @require_safe
 @require_right(Right.VIEW_KEYS)
-def key_detail(request: HttpRequest, name: str) -> HttpResponse:
+@vary_on_headers("HX-Request")
+def key_detail(request: HtmxHttpRequest, name: str) -> HttpResponse:
     """One key: what it is, what it really does, whether it is healthy."""
     user = _person(request)
     key = get_object_or_404(selectors.all_keys(), name=name)
-    detail = inventory.get_detail(key, user)
-    context = {"key": key, "detail": detail, "series": inventory.SERIES, **_admin_context(user)}
+    kind = use_chart.kind_of(request.GET.get("chart"))
+    if wants_partial(request):
+        context = {"key": key, "chart": use_chart.get_chart(key, kind)}
+        return render(request, "keys/partials/use_chart.html", context)
+    detail = inventory.get_detail(key, user, chart=kind)
+    context = {"key": key, "detail": detail, "chart": detail.chart, **_admin_context(user)}
     return render(request, "keys/key_detail.html", context)
+
+
+@require_safe
+@require_right(Right.VIEW_KEYS)
+@vary_on_headers("HX-Request")
+def key_calls(request: HtmxHttpRequest, name: str) -> HttpResponse:
+    """All calls and refusals of one key, newest first."""
+    key = get_object_or_404(selectors.all_keys(), name=name)
+    wanted = CallFilterForm(request.GET).wanted()
+    context = {
+        "key": key,
+        "wanted": wanted,
+        "page": calls_page.get_page(key, wanted, _person(request)),
+        "chips": calls_page.chips(key, wanted),
+        "clear": "?" if wanted.is_set else "",
+        "export": f"{reverse('keys:key_calls_export', args=[key.name])}{wanted.address()}",
+        "is_region": wants_partial(request),
+    }
+    page = "keys/partials/key_calls.html" if context["is_region"] else "keys/key_calls.html"
+    return render(request, page, context)
+
+
+@require_safe
+@require_right(Right.VIEW_KEYS)
+def key_calls_export(request: HttpRequest, name: str) -> StreamingHttpResponse:
+    """The calls of the filter as CSV, newest first. That they were taken is told."""
+    key = get_object_or_404(selectors.all_keys(), name=name)
+    wanted = CallFilterForm(request.GET).wanted()
+    user = _person(request)
+    audit.record(
+        Actor(user), "person.took_calls", user, detail={"key": key.name, "filter": wanted.address()[1:]}
+    )
+    return _csv(calls_page.EXPORT_COLUMNS, calls_page.export_rows(key, wanted), f"calls-{key.name}")
 
 
 def _create_again(request: HttpRequest) -> HttpResponse:

@@ -203,6 +203,9 @@ for _name, _url in (("VAULT_ADDR", VAULT_ADDR), ("AWS_SM_ENDPOINT_URL", AWS_SM_E
     _parts = urlsplit(_url)
     if _url and _parts.scheme != "https" and _parts.hostname not in {"127.0.0.1", "::1", "localhost"}:
         raise ValueError(f"{_name} must be https:// (plain http is accepted for this machine only).")
+CALLS_KEPT_DAYS = env.int("CALLS_KEPT_DAYS", default=400)  # 0: for ever; the sums of calls always are
+if CALLS_KEPT_DAYS < 0:
+    raise ValueError("CALLS_KEPT_DAYS is a number of days, or 0 to keep calls for ever.")
 SECRET_TIMEOUT_S = env.float("SECRET_TIMEOUT_S", default=5.0)  # for each of connecting and reading
 SECRET_CACHE_S = env.float("SECRET_CACHE_S", default=10.0)  # in the memory of one worker process
 UNUSED_DAYS = env.int("UNUSED_DAYS", default=30)  # without a call makes a key, or a granted scope, a finding

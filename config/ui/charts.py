@@ -16,6 +16,9 @@ SLIVER_PX = 2 + GAP_PX
 
 SPARK_WIDTH, SPARK_HEIGHT = 88, 22
 CHART_HEIGHT, CHART_TOP, CHART_BASE = 168, 14, 148
+CAP_FITS = 5  # times the highest bar that a cap may stand above it
+MARK_ROOM = 0.27  # of the width, between two marks with words
+MARK_EDGE = 0.12  # nearer to an edge the word begins or ends at its mark
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,16 @@ class Day:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """Something that happened on a day: a dashed line through its middle, with a word above where there is room."""
+
+    x: str
+    words: str
+    is_worded: bool
+    anchor: str
+
+
+@dataclass(frozen=True)
 class DayChart:
     days: Sequence[Day]
     grid: Sequence[tuple[float, str]]  # y in px, label
@@ -160,6 +173,7 @@ class DayChart:
     cap: tuple[float, str] | None
     sentence: str
     total: str
+    marks: Sequence[Mark] = ()
 
 
 def nice_top(value: float) -> float:
@@ -183,12 +197,17 @@ def day_chart(
 ) -> DayChart:
     """Stacked bars, one a day.
 
-    `days` holds `{"label": "19 Oct", "values": [credits of each series], "url": ""}`, oldest first. Up to six series;
-    the caller sums the rest into the last one. `cap` is drawn as a dashed line.
+    `days` holds `{"label": "19 Oct", "values": [credits of each series], "url": "", "mark": ""}`, oldest first. Up to six
+    series; the caller sums the rest into the last one. `cap` is drawn as a dashed line, a `mark` is what happened that day.
     """
     rows = [[float(numbers.decimal_or_none(value) or 0) for value in values_of(day)] for day in days]
     limit = numbers.decimal_or_none(cap)
-    top = nice_top(max([sum(row) for row in rows] + [float(limit or 0)], default=0))
+    peak = max((sum(row) for row in rows), default=0.0)
+    # A cap that is far away would press the bars flat: its line stands at the upper edge then, and says so.
+    is_far = limit is not None and 0 < peak < float(limit) / CAP_FITS
+    top = nice_top(peak if is_far else max(peak, float(limit or 0)))
+    if unit != "credits" and top % 2:
+        top += 1  # things that are counted have no halves
     height = CHART_BASE - CHART_TOP
     slot = 100 / max(len(rows), 1)
     drawn = []
@@ -229,10 +248,33 @@ def day_chart(
             for i, name in enumerate(series, start=1)
             if totals[i - 1]
         ],
-        cap=(round(CHART_BASE - float(limit) / top * height, 2), cap_label) if limit else None,
+        cap=_cap(limit, cap_label, top, is_far=is_far),
         sentence=f"{numbers.credits(whole)} {unit} in {len(rows)} days: {said}" if rows else "Nothing yet",
         total=numbers.credits(whole),
+        marks=_marks(days),
     )
+
+
+def _cap(limit: Decimal | None, label: str, top: float, *, is_far: bool) -> tuple[float, str] | None:
+    if not limit:
+        return None
+    if is_far:
+        return float(CHART_TOP), f"{label}, far above"
+    return round(CHART_BASE - float(limit) / top * (CHART_BASE - CHART_TOP), 2), label
+
+
+def _marks(days: Sequence[Mapping[str, object]]) -> list[Mark]:
+    """Words stand above marks that have room for them; the others tell theirs when pointed at, and in the table."""
+    found: list[Mark] = []
+    slot, worded = 100 / max(len(days), 1), -len(days)
+    for index, day in enumerate(days):
+        if words := str(day.get("mark") or ""):
+            has_room = index - worded >= MARK_ROOM * len(days)
+            worded = index if has_room else worded
+            share = (index + 0.5) / len(days)
+            anchor = "start" if share < MARK_EDGE else "end" if share > 1 - MARK_EDGE else "middle"
+            found.append(Mark(f"{index * slot + slot / 2:.3f}%", words, has_room, anchor))
+    return found
 
 
 def values_of(day: Mapping[str, object]) -> Sequence[object]:

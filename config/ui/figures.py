@@ -94,10 +94,13 @@ def day_chart(
         chart=chart,
         height=charts.CHART_HEIGHT,
         top=charts.CHART_TOP,
+        base=charts.CHART_BASE,
         hit=charts.CHART_BASE - charts.CHART_TOP,
         has_links=any(day.url for day in chart.days),
         rows=[{**day, "values": [charts.values_of(day)[index] for index in shown]} for day in days],
         series=[series[index] for index in shown],
+        digits=1 if unit == "credits" else 0,
+        has_marks=bool(chart.marks),
         unit=unit,
         note=note,
     )

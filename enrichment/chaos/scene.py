@@ -76,6 +76,11 @@ class Scene:
         """The sandbox alone, for whoever calls it from here."""
         self._spawn(SANDBOX)
 
+    def start_web(self) -> None:
+        """The web process alone, once it answers."""
+        self._spawn(WEB)
+        self._wait_for(self.web_port, "The web process", 60.0)
+
     def stop(self) -> None:
         """End every process and what it started; nobody may say goodbye, nobody stays behind."""
         for _until, pid in self._frozen:
@@ -153,13 +158,16 @@ class Scene:
                 path.unlink(missing_ok=True)
 
     def wait_for_sandbox(self, seconds: float = 30.0) -> None:
+        self._wait_for(self.sandbox_port, "The sandbox", seconds)
+
+    def _wait_for(self, port: int, who: str, seconds: float) -> None:
         until = time.monotonic() + seconds
         while True:
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.sandbox_port)) == 0:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
                     return
             if time.monotonic() > until:
-                raise SceneError(f"The sandbox did not answer within {seconds:.0f} s.")
+                raise SceneError(f"{who} did not answer within {seconds:.0f} s.")
             time.sleep(LOOK_S)
 
     def arm_faults(self, faults: int) -> None:

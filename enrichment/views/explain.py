@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
@@ -9,9 +10,9 @@ from django.views.decorators.http import require_safe
 
 from enrichment import selectors
 from enrichment.choices import JobState, PauseReason
-from keys import explainer
+from keys import calls, explainer
 from keys.choices import Outcome
-from keys.models import Call
+from keys.models import Call, KeyRecord
 from people.models import User
 from people.permissions import require_right
 from people.rights import Right
@@ -23,11 +24,14 @@ KEY_PAUSES = (PauseReason.KEY, PauseReason.POLICY, PauseReason.PROVIDER, PauseRe
 @require_right(Right.VIEW_KEYS)
 def call_why(request: HttpRequest, name: str, number: int) -> HttpResponse:
     """The explanation of one failed call of a key."""
-    call = get_object_or_404(
-        Call.objects.select_related("key__account", "key__owner").exclude(outcome=Outcome.OK),
-        id=number,
-        key__name=name,
-    )
+    failed = Call.objects.select_related("key__account", "key__owner").exclude(outcome=Outcome.OK)
+    call = failed.filter(id=number, key__name=name).first()
+    if call is None:
+        key = get_object_or_404(KeyRecord, name=name)
+        if not calls.is_forgotten(key, number):
+            raise Http404
+        context = {"key": key, "number": number, "kept_since": calls.kept_since()}
+        return render(request, "enrichment/call_gone.html", context, status=410)
     return _page(request, explainer.explain(call))
 
 
@@ -56,15 +60,21 @@ def job_why(request: HttpRequest, number: int) -> HttpResponse:
     job = get_object_or_404(selectors.visible_to(request.user).select_related("key__account"), id=number)
     if job.key is None:
         raise Http404
-    if request.user.may(Right.VIEW_KEYS):
-        call = explainer.failed_calls(job.key, job.id)
-        if call is not None:
-            return HttpResponseRedirect(reverse("enrichment:call_why", args=[job.key.name, call.id]))
-        if job.state == JobState.PAUSED and job.pause_reason == PauseReason.CREDITS:
-            # Icypeas took the list and left rows undone for want of credits: no call failed.
-            at = job.paused_at or job.created_at
-            return _page(
-                request,
-                explainer.explain_pause(job.key, Outcome.OUT_OF_CREDITS, message=job.state_text, at=at),
-            )
-    return HttpResponseRedirect(reverse("enrichment:job_detail", args=[job.id]))
+    here = HttpResponseRedirect(reverse("enrichment:job_detail", args=[job.id]))
+    if not request.user.may(Right.VIEW_KEYS):
+        return here
+    call = explainer.failed_calls(job.key, job.id)
+    if call is not None:
+        return HttpResponseRedirect(reverse("enrichment:call_why", args=[job.key.name, call.id]))
+    if job.state == JobState.PAUSED and job.pause_reason == PauseReason.CREDITS:
+        # Icypeas took the list and left rows undone for want of credits: no call failed.
+        at = job.paused_at or job.created_at
+        return _page(
+            request,
+            explainer.explain_pause(job.key, Outcome.OUT_OF_CREDITS, message=job.state_text, at=at),
+        )
+    if job.state == JobState.PAUSED and job.pause_reason in KEY_PAUSES:
+        messages.info(
+            request, "The call that failed is no longer kept; the job's own story says what happened."
+        )
+    return here

@@ -58,6 +58,8 @@ LINES: dict[str, Line] = {
     "keys:key_create": Line(M, M),
     "keys:name_preview": Line(M),
     "keys:key_detail": Line(K),
+    "keys:key_calls": Line(K),
+    "keys:key_calls_export": Line(K),
     "keys:key_edit": Line(M, M),
     "keys:finding_list": Line(K),
     "keys:finding_export": Line(K),

@@ -1,5 +1,5 @@
-"""Benchmarks on a scratch installation: how near a list comes to the time that the read rate sets, and whether the limiter
-ever lets too many calls out. Figures belong to the machine; ratios travel."""
+"""Benchmarks on a scratch installation: how near a list comes to the time that the read rate sets, whether the limiter
+ever lets too many calls out, and how pages of keys answer at scale. Figures belong to the machine; ratios travel."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ import sys
 import time
 from argparse import ArgumentParser
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import httpx
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
+from rich.table import Table
 
 from config.env import BASE_DIR
 from enrichment.chaos import lane
@@ -28,6 +31,7 @@ from enrichment.chaos.scene import Scene
 from enrichment.chaos.scratch import INSIDE, free_port, run_inside, write_account
 from enrichment.management.commands.chaos import as_table
 from enrichment.models import EnrichmentJob
+from enrichment.scale import fill, measure
 from enrichment.services import send_path
 from keys import limiter
 from keys.models import Call, KeyRecord, Worker
@@ -39,6 +43,8 @@ LOOK_UP_SLOTS: Final = 3
 LOOK_S: Final = 0.02
 MIDDLE: Final = 0.4
 SMALL_ROWS: Final = 10
+PAGES: Final = "pages"
+PAGE_MS: Final = 150  # what the median of a page may take
 CALLER: Final = "caller"  # one process of the limiter's run
 
 
@@ -49,10 +55,11 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
             "what",
-            choices=["floor", "limiter", CALLER],
-            metavar="{floor,limiter}",
+            choices=["floor", "limiter", "keys", CALLER],
+            metavar="{floor,limiter,keys}",
             help="floor: one long list, with a look-up and a short list in its middle; "
-            "limiter: calls of several processes against the sandbox's sliding window",
+            "limiter: calls of several processes against the sandbox's sliding window; "
+            "keys: inventory and key pages over HTTP with a great many keys and calls behind them",
         )
         parser.add_argument("--rows", type=int, default=20_000, help="of the list (default: %(default)s)")
         parser.add_argument(
@@ -65,7 +72,15 @@ class Command(BaseCommand):
             help="in the middle of the list, one after the other at moments by lot (default: %(default)s)",
         )
         parser.add_argument(
-            "--calls", type=int, default=10_000, help="of the limiter's run (default: %(default)s)"
+            "--calls",
+            type=int,
+            help="limiter: to make (default: 10,000); keys: there are (default: 10,000,000)",
+        )
+        parser.add_argument(
+            "--keys", type=int, default=1000, help="key records that there are (default: %(default)s)"
+        )
+        parser.add_argument(
+            "--requests", type=int, default=30, help="of each page of keys (default: %(default)s)"
         )
         parser.add_argument(
             "--processes", type=int, default=8, help="that call at once (default: %(default)s)"
@@ -94,16 +109,19 @@ class Command(BaseCommand):
         if INSIDE not in os.environ:
             run_inside(options)
             return
+        options["calls"] = options["calls"] or (10_000_000 if options["what"] == "keys" else 10_000)
         if options["what"] == CALLER:
             call_often(options["calls"])
             return
         scene = make_scene(Path(os.environ[INSIDE]), options)
-        figures, is_within = (measure_floor if options["what"] == "floor" else measure_limiter)(
-            scene, options
-        )
+        run = {"floor": measure_floor, "limiter": measure_limiter, "keys": measure_keys}[options["what"]]
+        figures, is_within = run(scene, options)
         if options["json"]:
             print(json.dumps(figures, default=str))  # noqa: T201
-        Console(stderr=True, highlight=False).print(as_table(figures))
+        console = Console(stderr=True, highlight=False)
+        console.print(as_table({name: value for name, value in figures.items() if name != PAGES}))
+        if PAGES in figures:
+            console.print(as_page_table(figures[PAGES]))
         sys.exit(0 if is_within else 1)
 
 
@@ -273,3 +291,52 @@ def call_often(calls: int) -> None:
             done += 1
         except limiter.BusyError as busy:
             time.sleep(min(busy.wait_s, 1.0))
+
+
+# --- keys -----------------------------------------------------------------------------------------------------------------
+
+
+def measure_keys(scene: Scene, options: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Inventory and key pages by a web process, with so many keys and calls in the database."""
+    if options["keys"] <= fill.UNUSED + 2 or options["calls"] < options["keys"]:
+        raise CommandError(f"At least {fill.UNUSED + 3} keys, and a call for each of them.", returncode=2)
+    password = secrets.token_hex(16)
+    console = Console(stderr=True, highlight=False)
+    started = time.monotonic()
+
+    def tell(what: str) -> None:
+        console.print(f"{time.monotonic() - started:7.1f} s  {what}")
+
+    filled = fill.fill(keys=options["keys"], calls=options["calls"], tell=tell, password=password)
+    took = time.monotonic() - started
+    tell("pages")
+    try:
+        scene.start_web()
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{scene.web_port}", timeout=60, trust_env=False
+        ) as client:
+            measure.enter(client, password)
+            pages = measure.time_pages(client, filled, options["requests"])
+    finally:
+        scene.stop()
+    slow = [page.page for page in pages if page.median_ms > PAGE_MS]
+    figures = {
+        "database": settings.DATABASES["default"]["ENGINE"].rpartition(".")[2],
+        "key records": options["keys"],
+        **filled.sizes,
+        "seconds to fill": round(took, 1),
+        "requests of each page": options["requests"],
+        f"medians above {PAGE_MS} ms": slow,
+        PAGES: [asdict(page) for page in pages],
+    }
+    return figures, not slow
+
+
+def as_page_table(pages: list[dict[str, Any]]) -> Table:
+    table = Table("Page", "Median", "95 %", "Slowest", "Size", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for page in pages:
+        times = (f"{page[name]:,.0f} ms" for name in ("median_ms", "p95_ms", "slowest_ms"))
+        table.add_row(page["page"], *times, f"{page['kilobytes']:,} kB")
+    return table

@@ -106,6 +106,7 @@ class Command(BaseCommand):
                         *hours.parse_span(options["hours"]),
                         options["time_zone"],
                     ),
+                    was_used_before=options["used_before"],
                 )
                 key = services.create_key(audit.terminal_actor(None), spec)
         except (scopes.ScopeError, hours.HoursError, services.KeyRecordError) as error:
@@ -223,7 +224,7 @@ class Command(BaseCommand):
         key = services.change_state(audit.terminal_actor(None), key, step, reason=options["reason"])
         self.stdout.write(state_page.DONE[step].format(name=key.name))
         if held and step in (Step.QUARANTINE, Step.REVOKE):
-            jobs = ", ".join(f"#{job}" for job, _ in held)
+            jobs = ", ".join(f"#{job}" for job in held)
             self.stdout.write(f"Jobs that pause at their next call: {jobs}.")
 
     def _key(self, name: str) -> KeyRecord:
@@ -263,6 +264,11 @@ def _add_create(parser: CommandParser) -> None:
         required=True,
         metavar="REF",
         help="where a worker finds the secret: env:ICYPEAS_KEY_NAME, file:NAME, vault:PATH#FIELD or aws-sm:NAME#FIELD",
+    )
+    parser.add_argument(
+        "--used-before",
+        action="store_true",
+        help="the secret was in use before this record: its older use is unknown, not never",
     )
     parser.add_argument(
         "--account", default="", metavar="A", help="made when it is new; default: the first one"
@@ -315,8 +321,9 @@ def _named(person: User | None, otherwise: str) -> str:
 def _last_use(key: KeyRecord) -> str:
     last = use.last_use(key)
     if last.at is None:
-        return last.text
-    return f"{timezone.localtime(last.at):%Y-%m-%d %H:%M %Z}, {last.detail}"
+        return f"{last.text}, {last.detail}"
+    since = "idle since " if last.state == "idle" else ""
+    return f"{since}{timezone.localtime(last.at):%Y-%m-%d %H:%M %Z}, {last.detail}"
 
 
 def _console(command: BaseCommand) -> Console:

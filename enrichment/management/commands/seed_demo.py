@@ -30,7 +30,7 @@ from enrichment.providers.icypeas.payloads import parse_item
 from enrichment.providers.icypeas.routes import ROUTES
 from enrichment.services import answers, processing, submission, uploads
 from enrichment.services.transitions import lock_job, move_rows
-from keys import finding_exceptions, findings, reminders
+from keys import calls, finding_exceptions, findings, reminders
 from keys.budgets import set_budget
 from keys.choices import FindingCode, Outcome, Realm
 from keys.clock import db_now
@@ -279,7 +279,7 @@ def _make_keys(people: dict[str, User]) -> dict[str, KeyRecord]:
         spec("sandbox", "training", "revops", owner=ana, deputy=mira, team=ana.team, purpose="Training and demos, no money", scopes=[*both, *single, *others], rotate_by=today + timedelta(days=75)),
         spec("sandbox", "list_building", "revops", owner=ana, team=ana.team, purpose="Outbound lists of the SDR team, rehearsed", scopes=[f"{SEARCH}:bulk"], rotate_by=today + timedelta(days=9)),
         spec("sandbox", "bulk_verify", "growth", owner=priya, team=priya.team, purpose="Verification before campaigns, rehearsed", scopes=[f"{VERIFY}:bulk", "domain-search:bulk"], daily_cap=Decimal(2000), rotate_by=today + timedelta(days=51)),
-        spec("prod", "crm_sync", "revops", owner=mira, deputy=tom, team=mira.team, purpose="Nightly CRM clean-up: verify addresses, refresh companies", scopes=[f"{VERIFY}:bulk", "scrape-company:bulk", "domain-search:bulk"], daily_cap=Decimal(5000), rotate_by=today + timedelta(days=6), hours=Hours("", time(22), time(10), "Europe/Paris")),
+        spec("prod", "crm_sync", "revops", owner=mira, deputy=tom, team=mira.team, purpose="Nightly CRM clean-up: verify addresses, refresh companies", scopes=[f"{VERIFY}:bulk", "scrape-company:bulk", "domain-search:bulk"], daily_cap=Decimal(5000), was_used_before=True, rotate_by=today + timedelta(days=6), hours=Hours("", time(22), time(10), "Europe/Paris")),
         spec("prod", "form_handling", "growth", owner=priya, deputy=ana, team=priya.team, purpose="Enrich a lead the moment a form is sent", scopes=single, rotate_by=today + timedelta(days=40)),
         spec("prod", "webinar_import", "growth", owner=priya, team=priya.team, purpose="Registrants from the webinar tool", scopes=[f"{SEARCH}:bulk"], rotate_by=today + timedelta(days=80)),
         spec("staging", "crm_sync", "revops", owner=leo, deputy=mira, team=leo.team, purpose="CRM sync rehearsals", scopes=[f"{VERIFY}:bulk"], rotate_by=today + timedelta(days=63)),
@@ -430,19 +430,21 @@ def _date_back(job_id: int, key: KeyRecord, person: User, at: datetime) -> None:
         (ROUTES["files-read"].name, "account:read", 0, end),
         (ROUTES["items-read"].name, "account:read", size, end),
     ):
-        Call.objects.create(
-            account=key.account,
-            key=key,
-            route=route,
-            scope=scope,
-            job=job_id,
-            job_text=job.name,
-            person=person.name,
-            worker="demo",
-            at=when,
-            duration_ms=180,
-            outcome=Outcome.OK,
-            rows=rows,
+        calls.write(
+            Call(
+                account=key.account,
+                key=key,
+                route=route,
+                scope=scope,
+                job=job_id,
+                job_text=job.name,
+                person=person.name,
+                worker="demo",
+                at=when,
+                duration_ms=180,
+                outcome=Outcome.OK,
+                rows=rows,
+            )
         )
     KeyRecord.objects.filter(id=key.id).update(
         last_used_at=end,

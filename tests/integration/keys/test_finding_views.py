@@ -13,7 +13,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from keys import findings
+from keys import calls, findings
 from keys.clock import db_now
 from keys.models import Call, Finding, KeyRecord
 from people.models import AuditEntry, User
@@ -59,8 +59,8 @@ def unused(admin: User) -> KeyRecord:
     """A key with two scopes that nobody used and one that somebody did."""
     key = factories.make_key("sandbox_wide_ops", scopes=[BULK, SINGLE, OTHER], last_used_at=db_now())
     KeyRecord.objects.filter(id=key.id).update(created_at=db_now() - timedelta(days=100))
-    Call.objects.create(
-        account=key.account, key=key, route="r", scope=BULK, worker="w", at=db_now(), outcome="ok"
+    calls.write(
+        Call(account=key.account, key=key, route="r", scope=BULK, worker="w", at=db_now(), outcome="ok")
     )
     findings.refresh()
     return key

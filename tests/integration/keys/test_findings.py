@@ -12,9 +12,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from keys import finding_exceptions, findings, services
+from keys import calls, finding_exceptions, findings, services
 from keys.clock import db_now
-from keys.models import Account, Call, Finding, KeyRecord, Presence, Worker
+from keys.models import Account, Call, CallHour, Finding, KeyRecord, Presence, Worker
 from people.audit import Actor
 from people.models import AuditEntry, Notice, User
 from tests import factories
@@ -47,14 +47,16 @@ def see(
 
 
 def call(key: KeyRecord, scope: str, days_ago: int = 1, outcome: str = "ok") -> None:
-    Call.objects.create(
-        account=key.account,
-        key=key,
-        route="r",
-        scope=scope,
-        worker="w",
-        at=db_now() - timedelta(days=days_ago),
-        outcome=outcome,
+    calls.write(
+        Call(
+            account=key.account,
+            key=key,
+            route="r",
+            scope=scope,
+            worker="w",
+            at=db_now() - timedelta(days=days_ago),
+            outcome=outcome,
+        )
     )
 
 
@@ -132,7 +134,7 @@ def _scope_used(days_ago: int) -> Step:
 
 
 def _forget_calls(key: KeyRecord) -> None:
-    Call.objects.filter(scope=SINGLE).delete()
+    CallHour.objects.filter(scope=SINGLE).delete()
     change(key, created_at=db_now() - timedelta(days=100), last_used_at=db_now())
     call(key, BULK)
 

@@ -12,6 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from keys import calls
 from keys.models import Account, Call, KeyRecord, LedgerEntry
 from people.models import User
 from tests.factories import make_account, make_key, make_team, make_user
@@ -43,7 +44,7 @@ def call(key: KeyRecord, **more: Any) -> Call:
         "key": key,
         **more,
     }
-    return Call.objects.create(**values)
+    return calls.write(Call(**values))
 
 
 def charge(key: KeyRecord, credits: str, *, days: int = 0, operation: str = "email-verification") -> None:
@@ -158,7 +159,8 @@ def test_key_page_holds_scopes_granted_against_used(client: Client, admin: User,
 
     detail = client.get("/keys/sandbox_training_revops/").context["detail"]
 
-    found = {use.scope: (use.is_granted, use.calls, use.rows, use.refused) for use in detail.scopes}
+    uses = [line.use for line in detail.scopes]
+    found = {use.scope: (use.is_granted, use.calls[1], use.rows[1], use.refused) for use in uses}
     assert found == {
         "email-search:bulk": (True, 0, 0, 0),
         "email-verification:bulk": (True, 3, 800, 0),
@@ -203,8 +205,8 @@ def test_key_page_draws_the_credits_of_each_day_in_the_colour_of_the_operation(
 
     detail = client.get("/keys/sandbox_training_revops/").context["detail"]
 
-    first, last = detail.chart_days[0], detail.chart_days[-1]
-    assert len(detail.chart_days) == 30
+    first, last = detail.chart.days[0], detail.chart.days[-1]
+    assert len(detail.chart.days) == 30
     assert last["label"] == "today"
     assert last["values"] == [Decimal("2.5"), 0, 0, Decimal(3), 0, 0]
     assert sum(first["values"]) == 7
