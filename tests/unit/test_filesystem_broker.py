@@ -23,6 +23,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def connection(root: Path) -> Iterator[Any]:
     filesystem_broker.register()
+    filesystem_broker.Transport.global_state.clear()  # what another test declared is not in this folder
     options = filesystem_broker.transport_options(root)
     with Connection("embedded://", transport_options=options) as connection:
         yield connection
