@@ -147,18 +147,39 @@ def fold(limit: int = FOLD_AT_ONCE) -> int:
     An entry gets number and time before others see it, so what is younger than an hour is left alone: no transaction takes
     so long. Nothing is folded before the oldest is twice that old, so that the rows are not changed all the time.
     """
+    mark = LedgerMark.objects.filter(id=1).first() or LedgerMark(id=1)
+    if not _has_old_entry(mark) and not _has_old_charge(mark):
+        return 0  # nothing is locked while there is nothing to do
     with transaction.atomic():
         LedgerMark.objects.get_or_create(id=1)
         mark = LedgerMark.objects.select_for_update().get(id=1)
         return _fold_holds(mark, limit) + _fold_charges(mark, limit)
 
 
+def _has_old_entry(mark: LedgerMark) -> bool:
+    first = LedgerEntry.objects.filter(id__gt=mark.up_to).order_by("id").first()
+    return first is not None and first.at <= db_now() - 2 * SETTLED_AFTER
+
+
+def _has_old_charge(mark: LedgerMark) -> bool:
+    begin = _first_charge(mark.charged_until)
+    return begin is not None and begin + SETTLED_AFTER <= _settled_hour()
+
+
+def _settled_hour() -> datetime:
+    """All charges before that full hour are booked and seen."""
+    return _hour(db_now() - SETTLED_AFTER)
+
+
+def _hour(at: datetime) -> datetime:
+    return at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
 def _fold_holds(mark: LedgerMark, limit: int) -> int:
-    entries = LedgerEntry.objects.filter(id__gt=mark.up_to).order_by("id")
-    now = db_now()
-    first = entries.first()
-    if first is None or first.at > now - 2 * SETTLED_AFTER:
+    if not _has_old_entry(mark):
         return 0
+    now = db_now()
+    entries = LedgerEntry.objects.filter(id__gt=mark.up_to).order_by("id")
     rows = entries.values_list("id", "at", "account_id", "key_id", "job", "kind", "credits")[:limit]
     settled = list(takewhile(lambda row: row[1] < now - SETTLED_AFTER, rows))
     changes: dict[tuple[int, int, int], Decimal] = {}
@@ -182,12 +203,11 @@ def _fold_holds(mark: LedgerMark, limit: int) -> int:
 
 def _fold_charges(mark: LedgerMark, limit: int) -> int:
     """Whole hours, so that a reader who knows an older mark finds its hours unchanged and the rest in the ledger."""
-    settled = (db_now() - SETTLED_AFTER).astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     begin = _first_charge(mark.charged_until)
-    if begin is None or begin + SETTLED_AFTER > settled:
+    if begin is None or not _has_old_charge(mark):
         return 0
     # As many hours as the limit takes, and at least one.
-    until = min(_hour_after_charges(begin, limit), settled)
+    until = min(_hour_after_charges(begin, limit), _settled_hour())
     charges = LedgerEntry.objects.filter(kind=EntryKind.CHARGED, at__gte=begin, at__lt=until)
     rows = list(
         charges.order_by()
@@ -216,7 +236,7 @@ def _first_charge(since: datetime | None) -> datetime | None:
     if since is not None:
         charges = charges.filter(at__gte=since)
     first = charges.order_by("at").values_list("at", flat=True).first()
-    return first.astimezone(UTC).replace(minute=0, second=0, microsecond=0) if first else None
+    return _hour(first) if first else None
 
 
 def _hour_after_charges(begin: datetime, limit: int) -> datetime:
@@ -224,7 +244,7 @@ def _hour_after_charges(begin: datetime, limit: int) -> datetime:
     charges = LedgerEntry.objects.filter(kind=EntryKind.CHARGED, at__gte=begin).order_by("at")
     times = list(charges.values_list("at", flat=True)[limit - 1 : limit])
     last = times[0] if times else db_now()
-    return last.astimezone(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    return _hour(last) + timedelta(hours=1)
 
 
 def charged_until() -> datetime | None:
