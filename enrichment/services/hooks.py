@@ -129,14 +129,17 @@ def heed(account_id: int) -> list[tuple[int, bool]]:
     jobs: set[tuple[int, bool]] = set()
     # Until none waits: those that came meanwhile rang for nobody.
     while calls := list(waiting[:AT_ONCE]):
+        judged: dict[HookState, list[int]] = {}
         for call in calls:
             state, named = _judge(
                 call, is_signed(secret, path=path, stamp=call.stamp, signature=call.signature)
             )
             jobs |= named
-            is_mine = HookCall.objects.filter(id=call.id, state=HookState.WAITING).update(state=state)
-            if is_mine and state == HookState.FORGED:
-                log.warning("webhook %s of %s has a wrong signature", call.id, account.name)
+            judged.setdefault(state, []).append(call.id)
+        for state, ids in judged.items():
+            count = HookCall.objects.filter(id__in=ids, state=HookState.WAITING).update(state=state)
+            if count and state == HookState.FORGED:
+                log.warning("%s webhooks of %s have a wrong signature", count, account.name)
     return sorted(jobs)
 
 
