@@ -85,9 +85,11 @@ UNSETTLED_BATCHES = (BatchState.SENDING, BatchState.DOUBT, BatchState.SENT, Batc
 
 
 class HookState(models.TextChoices):
-    """What became of a webhook. UNKNOWN ones name nothing of ours, or nothing that is still awaited."""
+    """What became of a webhook. EARLY ones are signed and name nothing of ours yet; UNKNOWN ones name nothing of ours, or
+    nothing that is still awaited."""
 
     WAITING = "waiting", "Waiting"
+    EARLY = "early", "Early"
     HEEDED = "heeded", "Heeded"
     UNKNOWN = "unknown", "Unknown"
     FORGED = "forged", "Forged"

@@ -6,6 +6,7 @@ nothing but the moment of a free read, and a lost one is made up by the looks th
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import json
 import logging
@@ -41,16 +42,25 @@ class HookError(ValueError):
     """A call that is no webhook; the text says why."""
 
 
-def receive(account: Account, body: bytes) -> bool:
-    """Write a call down; False when so many wait already that it is dropped. Raises `HookError`."""
+class Received(enum.Enum):
+    """What became of a call: the first that waits rings for a worker, which takes those behind it, too."""
+
+    RINGS = "rings"
+    WAITS = "waits"
+    DROPPED = "dropped"  # so many wait already
+
+
+def receive(account: Account, body: bytes) -> Received:
+    """Write a call down. Raises `HookError`."""
     envelope = _object(body)
     stamp, signature = envelope.get("timestamp"), envelope.get("signature")
     if not isinstance(stamp, str) or not isinstance(signature, str) or not 0 < len(signature) <= 64:
         raise HookError("A webhook has a signature and a timestamp.")
     if not _is_recent(stamp):
         raise HookError("The timestamp is not of these minutes.")
-    if HookCall.objects.filter(account=account, state=HookState.WAITING).count() >= MOST_WAITING:
-        return False
+    waiting = HookCall.objects.filter(account=account, state=HookState.WAITING).count()
+    if waiting >= MOST_WAITING:
+        return Received.DROPPED
     data = envelope.get("data")
     ids = _ids(data if isinstance(data, dict) else {})
     call = HookCall(
@@ -62,7 +72,7 @@ def receive(account: Account, body: bytes) -> bool:
         ids=ids,
     )
     HookCall.objects.bulk_create([call], ignore_conflicts=True)
-    return True
+    return Received.WAITS if waiting else Received.RINGS
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -97,7 +107,8 @@ def _ids(data: Mapping[str, Any]) -> list[str]:
 
 
 def waiting_accounts() -> list[int]:
-    """Accounts with calls that nobody has checked yet."""
+    """Accounts with calls that nobody has checked yet, or that came early and may be understood by now."""
+    HookCall.objects.filter(state=HookState.EARLY).update(state=HookState.WAITING)
     waiting = HookCall.objects.filter(state=HookState.WAITING)
     return list(waiting.order_by().values_list("account_id", flat=True).distinct())
 
@@ -106,10 +117,8 @@ def heed(account_id: int) -> list[tuple[int, bool]]:
     """Check the waiting calls of an account, in a worker: what they name is looked at now. Jobs to wake, and whether a
     person waits for each."""
     account = Account.objects.filter(id=account_id).first()
-    calls = list(
-        HookCall.objects.filter(account_id=account_id, state=HookState.WAITING).order_by("id")[:AT_ONCE]
-    )
-    if account is None or not calls:
+    waiting = HookCall.objects.filter(account_id=account_id, state=HookState.WAITING).order_by("id")
+    if account is None or not waiting.exists():
         return []
     try:
         secret = resolve(account.api_secret_ref).secret.reveal()
@@ -118,17 +127,31 @@ def heed(account_id: int) -> list[tuple[int, bool]]:
         return []
     path = urlsplit(send_path.hook_url(account)).path
     jobs: set[tuple[int, bool]] = set()
-    for call in calls:
-        if not is_signed(secret, path=path, stamp=call.stamp, signature=call.signature):
-            state = HookState.FORGED
-            log.warning("webhook %s of %s has a wrong signature", call.id, account.name)
-        else:
-            named = _look_now(account_id, call.ids)
+    # Until none waits: those that came meanwhile rang for nobody.
+    while calls := list(waiting[:AT_ONCE]):
+        judged: dict[HookState, list[int]] = {}
+        for call in calls:
+            state, named = _judge(
+                call, is_signed(secret, path=path, stamp=call.stamp, signature=call.signature)
+            )
             jobs |= named
-            is_early = not named and call.received_at > db_now() - EARLY
-            state = HookState.HEEDED if named else HookState.WAITING if is_early else HookState.UNKNOWN
-        HookCall.objects.filter(id=call.id).update(state=state)
+            judged.setdefault(state, []).append(call.id)
+        for state, ids in judged.items():
+            count = HookCall.objects.filter(id__in=ids, state=HookState.WAITING).update(state=state)
+            if count and state == HookState.FORGED:
+                log.warning("%s webhooks of %s have a wrong signature", count, account.name)
     return sorted(jobs)
+
+
+def _judge(call: HookCall, is_honest: bool) -> tuple[HookState, set[tuple[int, bool]]]:
+    """What a call is, and the jobs that it names, which are looked at now."""
+    if not is_honest:
+        return HookState.FORGED, set()
+    named = _look_now(call.account_id, call.ids)
+    if named:
+        return HookState.HEEDED, named
+    is_early = call.received_at > db_now() - EARLY
+    return (HookState.EARLY if is_early else HookState.UNKNOWN), named
 
 
 def _look_now(account_id: int, ids: list[str]) -> set[tuple[int, bool]]:

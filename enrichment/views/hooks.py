@@ -26,8 +26,10 @@ def hook(request: HttpRequest, token: str) -> HttpResponse:
         return JsonResponse({"error": "The body is too large."}, status=413)
     try:
         with transaction.atomic():
-            is_kept = hooks.receive(account, request.read(hooks.MOST_BYTES + 1))
-            submission.wake(tasks.heed_hooks, account.id, queue=tasks.URGENT)
+            received = hooks.receive(account, request.read(hooks.MOST_BYTES + 1))
+            if received is hooks.Received.RINGS:
+                submission.wake(tasks.heed_hooks, account.id, queue=tasks.URGENT)
     except hooks.HookError as error:
         return JsonResponse({"error": str(error)}, status=400)
+    is_kept = received is not hooks.Received.DROPPED
     return JsonResponse({"ok": is_kept}, status=200 if is_kept else 503)

@@ -14,7 +14,7 @@ from django.test import Client
 
 from enrichment.choices import HookState
 from enrichment.models import Batch, EnrichmentJob, HookCall
-from enrichment.providers.icypeas.auth import sign_webhook
+from enrichment.providers.icypeas.auth import is_signed, sign_webhook
 from enrichment.services import hooks
 from keys.clock import db_now
 from people.models import AuditEntry
@@ -155,7 +155,8 @@ def test_early_call_waits_and_late_one_is_forgotten(hooked: Engine) -> None:
     post(body({"file": "not-noted-yet"}))
 
     assert hooks.heed(hooked.account.id) == []
-    assert HookCall.objects.get().state == HookState.WAITING
+    assert HookCall.objects.get().state == HookState.EARLY
+    assert hooks.waiting_accounts() == [hooked.account.id]  # the sweep has it checked again
     HookCall.objects.update(received_at=db_now() - timedelta(minutes=2))
     hooks.heed(hooked.account.id)
     assert HookCall.objects.get().state == HookState.UNKNOWN
@@ -172,6 +173,30 @@ def test_call_about_another_account_s_list_is_not_heeded(hooked: Engine) -> None
 
     assert hooks.heed(other.id) == []
     assert Batch.objects.get(id=batch.id).next_at > db_now() + FAR / 2
+
+
+def test_burst_rings_once_and_each_call_is_checked_once(
+    hooked: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[str] = []
+
+    def check(secret: str, **call: str) -> bool:
+        checked.append(call["stamp"])
+        return is_signed(secret, **call)
+
+    monkeypatch.setattr(hooks, "is_signed", check)
+    monkeypatch.setattr(hooks, "AT_ONCE", 7)
+    rings = len(hooked.wakes)
+
+    for number in range(30):
+        assert post(body({"file": f"nobody-s-{number}"})).status_code == 200
+    rings = len(hooked.wakes) - rings
+    for _ in range(5):
+        hooks.heed(hooked.account.id)
+
+    assert rings == 1
+    assert len(checked) == 30
+    assert set(HookCall.objects.values_list("state", flat=True)) == {HookState.EARLY}
 
 
 def test_flood_is_dropped(hooked: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +234,7 @@ def test_sandbox_calls_when_a_list_has_ended(
     hooks.heed(hooked.account.id)
     # Those whose list was read before they came name nothing that is still awaited.
     states = set(HookCall.objects.values_list("state", flat=True))
-    assert states <= {HookState.HEEDED, HookState.WAITING}
+    assert states <= {HookState.HEEDED, HookState.EARLY, HookState.WAITING}
 
 
 # The terminal
