@@ -202,6 +202,11 @@ def record(
     )
     if errand.is_paid:
         breaker.learn(permit.account.id, outcome)
+    if errand.scope == ACCOUNT_READ and errand.job is None:
+        # A test, and a balance that the app reads for itself, are no use of the key; only whether it is let in is news.
+        same = KeyRecord.objects.filter(id=permit.key.id)
+        same.exclude(last_used_outcome=outcome).update(last_used_outcome=outcome)
+        return
     now = db_now()
     KeyRecord.objects.filter(
         Q(last_used_at__isnull=True)

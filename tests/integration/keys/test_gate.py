@@ -84,6 +84,18 @@ def test_last_use_is_written_at_most_once_a_minute_unless_something_changed(key:
     assert key.last_used_at > first
 
 
+def test_tests_and_balance_checks_are_no_use_but_tell_whether_the_key_is_let_in(key: KeyRecord) -> None:
+    free = {"scope": gate.ACCOUNT_READ, "job": None, "rows": 0}
+
+    gate.record(admit(key, **free, is_probe=True), Outcome.VENDOR_401)
+    key.refresh_from_db()
+    assert (key.last_used_at, key.last_used_outcome) == (None, "vendor_401")
+
+    gate.record(admit(key, **free), Outcome.OK)
+    key.refresh_from_db()
+    assert (key.last_used_at, key.last_used_outcome) == (None, "ok")
+
+
 REFUSALS = [
     ({"state": "draft"}, {}, "policy_state", "is draft, so it lets nothing out"),
     ({"state": "quarantined"}, {}, "policy_state", "is quarantined"),
