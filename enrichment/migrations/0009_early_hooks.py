@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("enrichment", "0007_jobs_by_operation"),
+        ("enrichment", "0008_draft_corrections"),
     ]
 
     operations = [
