@@ -28,7 +28,7 @@ FIND_PEOPLE = Operation(
     count_route="find-people-count",
     filters=(
         Filter("currentJobTitle", "Job title", hint="Several are parted by commas.", can_exclude=True),
-        Filter("profileLocation", "Lives in", hint=_COUNTRIES, can_exclude=True),
+        Filter("location", "Lives or works in", hint=_COUNTRIES, can_exclude=True),
         Filter("currentCompanyName", "Company", can_exclude=True),
         Filter("currentCompanyWebsite", "Company's website", hint="Domains, such as loxwell.example."),
         Filter("currentCompany.headcount", "Employees of the company", kind=RANGE),
@@ -43,13 +43,8 @@ FIND_PEOPLE = Operation(
         Filter("languages", "Languages", is_more=True),
         Filter("firstname", "First name", is_more=True),
         Filter("lastname", "Last name", is_more=True),
-        Filter(
-            "location",
-            "Lives or works in",
-            hint="Also where the company sits.",
-            is_more=True,
-            can_exclude=True,
-        ),
+        # Not in the documentation as it was seen, but in use: where the person lives and not where the company sits.
+        Filter("profileLocation", "Lives in", hint=_COUNTRIES, is_more=True, can_exclude=True),
         Filter("school", "School", is_more=True),
         Filter("pastJobTitle", "Earlier job title", is_more=True),
         Filter("pastCompanyName", "Earlier company", is_more=True, can_exclude=True),

@@ -167,7 +167,14 @@ def _safe_step(job_id: int, *, until: float | None = None) -> float | None:
     except ProviderError as error:
         # Only reads get here: asking again is free. The page says what is silent, and since when.
         EnrichmentJob.objects.filter(id=job_id).update(state_text=error.message[:300])
-        return float(settings.RETRY_S)
+        return _wait_after_failed_read(job_id)
+
+
+def _wait_after_failed_read(job_id: int) -> float:
+    """Seconds until Icypeas is asked again: the longer it has been silent, the more."""
+    heard_at = EnrichmentJob.objects.filter(id=job_id).values_list("heard_at", flat=True).first()
+    silent_s = (db_now() - heard_at).total_seconds() if heard_at else 0.0
+    return min(max(settings.RETRY_S, silent_s / 2), 24.0 * settings.RETRY_S)
 
 
 def _pause_job(job_id: int, text: str, reason: PauseReason = PauseReason.KEY) -> float | None:

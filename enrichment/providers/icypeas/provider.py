@@ -166,7 +166,7 @@ class IcypeasProvider:
         answer = self._client.call(ROUTES["files-read"], json=_paged({}, FILES_A_PAGE, cursor))
         elements = _elements(answer, "files", "files-read")
         files = [file for file in map(payloads.parse_file, elements) if file is not None]
-        return FilePage(files=files, cursor=_next_cursor(answer, len(elements), FILES_A_PAGE))
+        return FilePage(files=files, cursor=_next_cursor(answer, len(elements), FILES_A_PAGE, cursor))
 
     def read_file_items(self, file_id: str, *, operation: str, cursor: Any | None = None) -> ItemPage:
         """Items of one bulk, 100 a page, judged by the rules of `operation`."""
@@ -221,7 +221,7 @@ class IcypeasProvider:
         parsed = (_parse(element, operation) for element in elements)
         return ItemPage(
             items=[item for item in parsed if item is not None],
-            cursor=_next_cursor(answer, len(elements), ITEMS_A_PAGE),
+            cursor=_next_cursor(answer, len(elements), ITEMS_A_PAGE, cursor),
             raw_count=len(elements),
         )
 
@@ -272,12 +272,15 @@ def _elements(answer: Mapping[str, Any], key: str, route: str) -> list[Any]:
     return elements
 
 
-def _next_cursor(answer: Mapping[str, Any], raw_count: int, limit: int) -> list[Any] | None:
+def _next_cursor(
+    answer: Mapping[str, Any], raw_count: int, limit: int, cursor: Any | None
+) -> list[Any] | None:
     """The whole `sorts` array for the next call, or None after the last page.
 
-    The raw count decides, before anything malformed is left out. The contents of `sorts` are opaque.
+    The raw count decides, before anything malformed is left out. The contents of `sorts` are opaque; the same ones again
+    would bring the same page again, without end.
     """
     sorts = answer.get("sorts")
-    if raw_count < limit or not isinstance(sorts, list) or not sorts:
+    if raw_count < limit or not isinstance(sorts, list) or not sorts or sorts == cursor:
         return None
     return sorts

@@ -196,3 +196,34 @@ def test_account_with_a_user_id_names_the_rows_of_lists_of_pages(engine: Engine)
     assert job.rows_found == 7
     raw = [row.answer.raw for row in job.rows.select_related("answer") if row.answer]
     assert all(item["userData"]["externalId"] for item in raw)
+
+
+def test_look_ups_of_many_people_share_their_reads(engine: Engine, settings: Any) -> None:
+    settings.SINGLE_FIRST_LOOK_S = 0.4
+    jobs = [
+        look_up(engine, first_name=f"Ann{n}", last_name="Lee", domain="sbx-found.example") for n in range(30)
+    ]
+    for job in jobs:
+        while not Batch.objects.filter(job=job, state=BatchState.SENT).exists():
+            engine.step(job)
+
+    engine.run_all(jobs)
+
+    assert {job.state for job in jobs} == {"completed"}
+    # Each read brings every answer that is there, whoever asked.
+    assert engine.sent("/bulk-single-searchs/read") <= 10
+
+
+def test_reads_that_fail_come_ever_more_rarely(engine: Engine, settings: Any) -> None:
+    engine.fault("/bulk-single-searchs/read", "status", status=500, accept=False, times=1_000)
+    job = look_up(engine)
+    waits = []
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        due_in = engine.step(job)
+        if Call.objects.filter(job=job.id, outcome="vendor_5xx").count() > len(waits):
+            waits.append(due_in or 0.0)
+        time.sleep(0.01)
+
+    assert waits[0] == settings.RETRY_S
+    assert waits[-1] > 4 * settings.RETRY_S

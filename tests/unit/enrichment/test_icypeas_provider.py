@@ -273,3 +273,14 @@ def test_make_provider_gives_a_provider_that_does_not_show_the_key():
     provider.close()
 
     assert SECRET not in repr(provider) + repr(vars(provider))
+
+
+def test_listing_that_does_not_move_on_ends():
+    page = {"success": True, "items": [{"_id": f"s-{n}"} for n in range(100)], "sorts": [[1], [2]]}
+    provider, _ = talking(httpx.Response(200, json=page))
+
+    first = provider.read_single_items(operation=None)
+    again = provider.read_single_items(operation=None, cursor=first.cursor)
+
+    assert first.cursor == [[1], [2]]
+    assert again.cursor is None
