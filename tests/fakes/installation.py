@@ -67,10 +67,12 @@ class Installation:
         worker = ["worker", "-Q", "urgent,work", "--concurrency", "2", "--loglevel", "INFO"]
         return self._celery(worker, {"PROCESS_ROLE": "worker", "ICYPEAS_API_KEY": self.secret}, app=app)
 
-    def start_scheduler(self, name: str = "beat-schedule") -> subprocess.Popen[bytes]:
+    def start_scheduler(
+        self, name: str = "beat-schedule", app: str = "config.celery"
+    ) -> subprocess.Popen[bytes]:
         """A scheduler that keeps its times in a file of its own name, as one on another host would."""
         schedule = ["--schedule", str(self.folder / name)]
-        return self._celery(["beat", "--loglevel", "INFO", *schedule], {"PROCESS_ROLE": "scheduler"})
+        return self._celery(["beat", "--loglevel", "INFO", *schedule], {"PROCESS_ROLE": "scheduler"}, app=app)
 
     def _celery(
         self, command: list[str], more: dict[str, str], *, app: str = "config.celery"

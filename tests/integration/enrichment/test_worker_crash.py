@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.installation import Installation, run_installation
-from tests.fakes.sandbox_process import SECRET, SandboxProcess, run_sandbox
+from tests.fakes.sandbox_process import SECRET, USER_ID, SandboxProcess, run_sandbox
 
 pytestmark = [pytest.mark.worker, pytest.mark.timeout(240)]
 
 FACTOR = 20
+ROWS = int(os.environ.get("TRIPLED_ROWS", "300"))  # of the list whose messages come three times; 2000 by hand
 START = """
 ROWS, POISON = 900, {}
 import io
@@ -128,6 +131,37 @@ def test_batches_that_end_their_workers_are_left_out_and_the_rest_goes_on(
         == len(set(asked))
         == installation.query("SELECT rows_found FROM enrichment_enrichmentjob")[0][0]
     )
+
+
+def test_messages_that_come_three_times_and_again_after_a_second_pay_each_row_once(
+    installation: Installation, own_sandbox: SandboxProcess
+) -> None:
+    own_sandbox.order("/control/credits", {"user_id": USER_ID, "credits": str(2 * ROWS)})
+    installation.environment |= {"BATCH_ROWS": "20", "BATCHES_IN_FLIGHT": "4"}
+    installation.make_person_and_key()
+    own_sandbox.order(
+        "/control/faults", {"route": "/bulk-search", "kind": "delay", "seconds": 2, "every": 4, "times": 3}
+    )
+    tripled = START.replace("900", str(ROWS)).replace("import io", "import io, tests.fakes.tripled_worker")
+    started = installation.manage("shell", "-v0", "--no-imports", "-c", tripled)
+    assert started.returncode == 0, started.stderr
+
+    for number in range(2):
+        installation.start_scheduler(f"beat-{number}", app="tests.fakes.tripled_worker")
+        installation.start_worker(app="tests.fakes.tripled_worker")
+    must(has_state(installation, "completed"), timeout_s=200)
+
+    (found,) = installation.query("SELECT rows_found, rows_uncertain FROM enrichment_enrichmentjob")
+    asked = [str(row["input"]) for row in own_sandbox.charges()]
+    assert len(asked) == len(set(asked)) == found[0]
+    assert found[1] == 0
+    assert len(own_sandbox.state()["files"]) == ROWS // 20
+    log = (installation.folder / "processes.log").read_text()
+    slices = len(re.findall(r"Task enrichment\.tasks\.run_job\[[^]]+\] received", log))
+    ids = set(re.findall(r"Task enrichment\.tasks\.run_job\[([^]]+)\] received", log))
+    assert slices >= 3, "no message came three times"
+    if os.environ.get("TEST_REDIS_URL"):
+        assert slices > len(ids), "no message came again"
 
 
 def test_three_schedulers_do_what_one_does(installation: Installation, own_sandbox: SandboxProcess) -> None:
