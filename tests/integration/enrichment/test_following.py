@@ -225,5 +225,5 @@ def test_reads_that_fail_come_ever_more_rarely(engine: Engine, settings: Any) ->
             waits.append(due_in or 0.0)
         time.sleep(0.01)
 
-    assert waits[0] == settings.RETRY_S
+    assert waits == sorted(waits)
     assert waits[-1] > 4 * settings.RETRY_S
