@@ -13,11 +13,12 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from django.db import transaction
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import Q, QuerySet
 
 from keys import budgets
 from keys.choices import EntryKind
 from keys.clock import db_now
+from keys.credit_sum import CreditSum
 from keys.models import Account, KeyRecord, LedgerEntry
 from people.rights import Right
 from people.selectors import who_can
@@ -71,7 +72,7 @@ class Available:
 
 def _sums(entries: QuerySet[LedgerEntry]) -> JobSums:
     totals = entries.aggregate(
-        **{kind.value: Sum("credits", filter=Q(kind=kind), default=ZERO) for kind in EntryKind}
+        **{kind.value: CreditSum("credits", filter=Q(kind=kind), default=ZERO) for kind in EntryKind}
     )
     return JobSums(**totals)
 
@@ -88,9 +89,9 @@ def sums_by_job(jobs: Iterable[int]) -> dict[int, JobSums]:
         .order_by()
         .values_list("job")
         .annotate(
-            reserved=Sum("credits", filter=Q(kind=EntryKind.RESERVED), default=ZERO),
-            charged=Sum("credits", filter=Q(kind=EntryKind.CHARGED), default=ZERO),
-            released=Sum("credits", filter=Q(kind=EntryKind.RELEASED), default=ZERO),
+            reserved=CreditSum("credits", filter=Q(kind=EntryKind.RESERVED), default=ZERO),
+            charged=CreditSum("credits", filter=Q(kind=EntryKind.CHARGED), default=ZERO),
+            released=CreditSum("credits", filter=Q(kind=EntryKind.RELEASED), default=ZERO),
         )
     )
     return {job: JobSums(*sums) for job, *sums in rows}
@@ -102,8 +103,8 @@ def available(account: Account) -> Available:
     later = Q(at__gt=account.balance_asked_at) if account.balance_asked_at else Q(id__isnull=True)
     # One statement: a charge booked between two would leave the reservations and not be among the charges yet.
     totals = entries.aggregate(
-        **{kind.value: Sum("credits", filter=Q(kind=kind), default=ZERO) for kind in EntryKind},
-        unseen=Sum("credits", filter=Q(kind=EntryKind.CHARGED) & later, default=ZERO),
+        **{kind.value: CreditSum("credits", filter=Q(kind=kind), default=ZERO) for kind in EntryKind},
+        unseen=CreditSum("credits", filter=Q(kind=EntryKind.CHARGED) & later, default=ZERO),
     )
     unseen = totals.pop("unseen")
     return Available(account.balance, account.balance_asked_at, unseen, JobSums(**totals).open)

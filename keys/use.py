@@ -13,6 +13,7 @@ from django.db.models.functions import TruncDate
 from django.utils import timezone
 
 from keys.choices import POLICY_OUTCOMES, EntryKind, Outcome
+from keys.credit_sum import CreditSum
 from keys.findings import words_of_day
 from keys.models import Call, KeyRecord, LedgerEntry
 
@@ -104,7 +105,7 @@ def _charged_in(days: int) -> QuerySet[LedgerEntry]:
 
 def charged_by_key(days: int = 30) -> dict[int, Decimal]:
     """Credits charged per key over the last days."""
-    rows = _charged_in(days).values("key").annotate(total=Sum("credits"))
+    rows = _charged_in(days).values("key").annotate(total=CreditSum("credits"))
     return {row["key"]: row["total"] for row in rows}
 
 
@@ -113,7 +114,7 @@ def charged_per_day(key: KeyRecord, days: int = 30) -> dict[tuple[str, str], Dec
     rows = _charged_in(days).filter(key=key).annotate(day=TruncDate("at")).values("day", "operation")
     return {
         (row["day"].isoformat(), row["operation"]): row["total"]
-        for row in rows.annotate(total=Sum("credits"))
+        for row in rows.annotate(total=CreditSum("credits"))
     }
 
 
@@ -122,7 +123,7 @@ def charged_per_day_by_key(key_ids: Sequence[int], days: int = 30) -> dict[int, 
     place = {day: index for index, day in enumerate(window(days))}
     rows = _charged_in(days).filter(key__in=key_ids).annotate(day=TruncDate("at")).values("key", "day")
     sums: dict[int, list[Decimal]] = {}
-    for row in rows.annotate(total=Sum("credits")):
+    for row in rows.annotate(total=CreditSum("credits")):
         if row["day"] in place:  # an entry of the next second may already be tomorrow's
             sums.setdefault(row["key"], [Decimal(0)] * days)[place[row["day"]]] = row["total"]
     return sums

@@ -27,7 +27,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("people.forms",),
     ("people.middleware", "people.views", "people.management"),
     ("people.urls", "people.apps"),
-    ("keys", "keys.choices", "keys.scopes", "keys.clock", "keys.migrations"),
+    ("keys", "keys.choices", "keys.scopes", "keys.clock", "keys.credit_sum", "keys.migrations"),
     ("keys.models",),
     ("keys.secrets.file",),
     ("keys.secrets.env", "keys.secrets.vault", "keys.secrets.aws"),
