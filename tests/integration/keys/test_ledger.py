@@ -71,7 +71,7 @@ def test_charge_is_not_believed_to_be_in_a_reading_that_was_asked_for_before_it(
 
 
 def test_nothing_is_known_to_be_available_before_the_first_reading(db: None) -> None:
-
+    key = factories.make_key()
     reserve(key, 1, "5")
 
     found = ledger.available(key.account)
@@ -244,7 +244,9 @@ def test_sums_of_many_small_amounts_are_exact(key: KeyRecord) -> None:
 
     tenth, many = Decimal("0.1"), 3_000
     LedgerEntry.objects.bulk_create(
-        LedgerEntry(at=db_now(), kind=kind, credits=tenth, account=key.account, key=key, team=key.team, job=7)
+        LedgerEntry(
+            at=timezone.now(), kind=kind, credits=tenth, account=key.account, key=key, team=key.team, job=7
+        )
         for kind in ("reserved", "charged", "released")
         for _ in range(many)
     )
