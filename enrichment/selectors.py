@@ -31,6 +31,7 @@ from enrichment.models import Answer, Batch, BatchItem, EnrichmentJob, Enrichmen
 from keys import breaker, gate, ledger
 from keys.choices import EntryKind
 from keys.clock import db_now
+from keys.credit_sum import CreditSum
 from keys.models import Breaker, KeyRecord, LedgerEntry, Worker
 from people.models import User
 from people.rights import Right
@@ -614,13 +615,13 @@ def totals(jobs: QuerySet[EnrichmentJob]) -> JobTotals:
         n=Count("id"),
         rows=Sum("rows_total", default=0),
         useful=Sum("useful_results", default=0),
-        expected=Sum("estimate_expected", default=Decimal(0)),
+        expected=CreditSum("estimate_expected", default=Decimal(0)),
         people=Count("created_by", distinct=True),
         active=Count("id", filter=Q(state__in=ACTIVE)),
     )
     charged = LedgerEntry.objects.filter(
         kind=EntryKind.CHARGED, job__in=jobs.order_by().values("id")
-    ).aggregate(total=Sum("credits", default=Decimal(0)))["total"]
+    ).aggregate(total=CreditSum("credits", default=Decimal(0)))["total"]
     return JobTotals(
         sums["n"], sums["rows"], sums["useful"], charged, sums["expected"], sums["people"], sums["active"]
     )
@@ -714,7 +715,7 @@ def charges_by_day(user: User, days: int = 30, realm: str | None = None) -> dict
         entries.order_by()
         .annotate(day=TruncDate("at"))
         .values("day", "operation")
-        .annotate(total=Sum("credits"))
+        .annotate(total=CreditSum("credits"))
     )
     return {(row["day"].isoformat(), row["operation"]): row["total"] for row in sums}
 

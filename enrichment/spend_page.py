@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 
-from django.db.models import QuerySet, Sum
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from enrichment.choices import RowState
@@ -16,6 +16,7 @@ from enrichment.models import EnrichmentJob, EnrichmentRow
 from keys import budgets, ledger
 from keys.budgets import Standing
 from keys.choices import EntryKind
+from keys.credit_sum import CreditSum
 from keys.models import Account, BalanceReading, LedgerEntry
 from people.models import User
 from people.rights import Right
@@ -145,8 +146,8 @@ def count_of(account: Account, begin: datetime, end: datetime) -> Count:
         account=account,
         since=since,
         until=until,
-        expected=jobs.aggregate(sum=Sum("estimate_expected", default=ZERO))["sum"],
-        receipts=charges.aggregate(sum=Sum("credits", default=ZERO))["sum"],
+        expected=jobs.aggregate(sum=CreditSum("estimate_expected", default=ZERO))["sum"],
+        receipts=charges.aggregate(sum=CreditSum("credits", default=ZERO))["sum"],
         balance_fell=-sum((step for step in steps if step < 0), ZERO) if until > since else None,
         topped_up=sum((step for step in steps if step > 0), ZERO),
         at_icypeas=_at_icypeas(account),
@@ -164,4 +165,4 @@ def _at_icypeas(account: Account) -> Decimal:
     rows: QuerySet[EnrichmentRow] = EnrichmentRow.objects.filter(
         job__key__account=account, is_lead=True, state__in=(RowState.IN_FLIGHT, RowState.UNCERTAIN)
     )
-    return rows.aggregate(sum=Sum("job__price", default=ZERO))["sum"] or ZERO
+    return rows.aggregate(sum=CreditSum("job__price", default=ZERO))["sum"] or ZERO

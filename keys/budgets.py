@@ -13,12 +13,13 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from django.db import transaction
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import Q, QuerySet
 from django.urls import reverse
 from django.utils import timezone
 
 from keys.choices import EntryKind
 from keys.clock import db_now
+from keys.credit_sum import CreditSum
 from keys.models import Budget, BudgetNotice, KeyRecord, LedgerEntry
 from people import audit, notices
 from people.models import Team
@@ -104,7 +105,7 @@ def standing(budget: Budget, month: date | None = None) -> Standing:
     entries = _entries(budget)
     jobs = entries.filter(kind=EntryKind.RESERVED, at__gte=begin, at__lt=end).values("job")
     sums = entries.filter(job__in=jobs).aggregate(
-        **{kind.value: Sum("credits", filter=Q(kind=kind), default=ZERO) for kind in EntryKind}
+        **{kind.value: CreditSum("credits", filter=Q(kind=kind), default=ZERO) for kind in EntryKind}
     )
     notices = BudgetNotice.objects.filter(team=budget.team, key=budget.key, realm=budget.realm, month=month)
     return Standing(

@@ -14,12 +14,13 @@ from itertools import takewhile
 from zoneinfo import ZoneInfo
 
 from django.db import transaction
-from django.db.models import Count, FilteredRelation, Q, QuerySet, Sum
+from django.db.models import Count, FilteredRelation, Q, QuerySet
 from django.db.models.functions import TruncHour
 
 from keys import budgets
 from keys.choices import EntryKind
 from keys.clock import db_now
+from keys.credit_sum import CreditSum
 from keys.models import Account, ChargeHour, JobUse, KeyRecord, LedgerEntry, LedgerHold, LedgerMark
 from people.rights import Right
 from people.selectors import who_can
@@ -75,7 +76,7 @@ class Available:
 
 def _sums(entries: QuerySet[LedgerEntry]) -> JobSums:
     totals = entries.aggregate(
-        **{kind.value: Sum("credits", filter=Q(kind=kind), default=ZERO) for kind in EntryKind}
+        **{kind.value: CreditSum("credits", filter=Q(kind=kind), default=ZERO) for kind in EntryKind}
     )
     return JobSums(**totals)
 
@@ -92,9 +93,9 @@ def sums_by_job(jobs: Iterable[int]) -> dict[int, JobSums]:
         .order_by()
         .values_list("job")
         .annotate(
-            reserved=Sum("credits", filter=Q(kind=EntryKind.RESERVED), default=ZERO),
-            charged=Sum("credits", filter=Q(kind=EntryKind.CHARGED), default=ZERO),
-            released=Sum("credits", filter=Q(kind=EntryKind.RELEASED), default=ZERO),
+            reserved=CreditSum("credits", filter=Q(kind=EntryKind.RESERVED), default=ZERO),
+            charged=CreditSum("credits", filter=Q(kind=EntryKind.CHARGED), default=ZERO),
+            released=CreditSum("credits", filter=Q(kind=EntryKind.RELEASED), default=ZERO),
         )
     )
     return {job: JobSums(*sums) for job, *sums in rows}
@@ -102,7 +103,7 @@ def sums_by_job(jobs: Iterable[int]) -> dict[int, JobSums]:
 
 def _folded(**whose: object) -> tuple[int, Decimal]:
     """How far the ledger is folded, and what was still held there by an account: read in one statement, as they change."""
-    held = Sum("holds__credits", filter=Q(**{f"holds__{name}": value for name, value in whose.items()}))
+    held = CreditSum("holds__credits", filter=Q(**{f"holds__{name}": value for name, value in whose.items()}))
     found = LedgerMark.objects.values_list("up_to").annotate(held=held).order_by("up_to").first()
     return (found[0], found[1] or ZERO) if found else (0, ZERO)
 
@@ -118,8 +119,10 @@ def available(account: Account) -> Available:
     )
     # One statement: a charge booked between two would leave the reservations and not be among the charges yet.
     totals = LedgerEntry.objects.filter(is_new | is_unseen, account=account).aggregate(
-        **{kind.value: Sum("credits", filter=is_new & Q(kind=kind), default=ZERO) for kind in EntryKind},
-        unseen=Sum("credits", filter=is_unseen, default=ZERO),
+        **{
+            kind.value: CreditSum("credits", filter=is_new & Q(kind=kind), default=ZERO) for kind in EntryKind
+        },
+        unseen=CreditSum("credits", filter=is_unseen, default=ZERO),
     )
     unseen = totals.pop("unseen")
     return Available(account.balance, account.balance_asked_at, unseen, held + JobSums(**totals).open)
@@ -135,7 +138,7 @@ def open_jobs(key: KeyRecord) -> dict[int, Decimal]:
     up_to = rows[0][0] if rows else 0
     held: dict[int, Decimal] = {job: credits for _, job, credits in rows if job is not None}
     later = LedgerEntry.objects.filter(key=key, id__gt=up_to).order_by().values_list("job", "kind")
-    for job, kind, credits in later.annotate(total=Sum("credits")):
+    for job, kind, credits in later.annotate(total=CreditSum("credits")):
         held[job] = held.get(job, ZERO) + (credits if kind == EntryKind.RESERVED else -credits)
     return {job: credits for job, credits in sorted(held.items(), reverse=True) if credits > 0}
 
@@ -213,7 +216,7 @@ def _fold_charges(mark: LedgerMark, limit: int) -> int:
         charges.order_by()
         .annotate(hour=TruncHour("at", tzinfo=UTC))
         .values_list("key_id", "hour", "operation", "job")
-        .annotate(total=Sum("credits"), entries=Count("id"))
+        .annotate(total=CreditSum("credits"), entries=Count("id"))
     )
     people = dict(
         JobUse.objects.filter(job__in={row[3] for row in rows}).order_by("id").values_list("job", "person")

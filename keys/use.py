@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from keys import ledger
 from keys.choices import POLICY_OUTCOMES, EntryKind, Outcome
+from keys.credit_sum import CreditSum
 from keys.findings import words_of_day
 from keys.models import Call, CallHour, ChargeHour, JobUse, KeyRecord, LedgerEntry
 from keys.scopes import ACCOUNT_READ
@@ -279,9 +280,9 @@ def _charged_by_person(key: KeyRecord, days: int) -> dict[str, Decimal]:
     first = _first_moment(days)
     until = ledger.charged_until() or first
     folded = ChargeHour.objects.filter(key=key, hour__gte=first, hour__lt=until).order_by()
-    sums = dict(folded.values_list("person").annotate(total=Sum("credits")))
+    sums = dict(folded.values_list("person").annotate(total=CreditSum("credits")))
     new = LedgerEntry.objects.filter(key=key, kind=EntryKind.CHARGED, at__gte=max(first, until)).order_by()
-    by_job = dict(new.values_list("job").annotate(total=Sum("credits")))
+    by_job = dict(new.values_list("job").annotate(total=CreditSum("credits")))
     people = people_of_jobs(key, list(by_job))
     for job, credits in by_job.items():
         name = people.get(job, "")
@@ -312,7 +313,7 @@ def _charged(days: int, *names: str, **whose: Any) -> list[tuple[Any, ...]]:
     )
     new = LedgerEntry.objects.filter(kind=EntryKind.CHARGED, at__gte=max(first, until), **whose)
     both = (folded, new.annotate(day=TruncDate("at")))
-    sums = [rows.order_by().values_list(*names).annotate(total=Sum("credits")) for rows in both]
+    sums = [rows.order_by().values_list(*names).annotate(total=CreditSum("credits")) for rows in both]
     return list(sums[0].union(sums[1], all=True))
 
 

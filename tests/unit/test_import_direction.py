@@ -36,7 +36,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("people.forms",),
     ("people.middleware", "people.views", "people.management"),
     ("people.urls", "people.apps"),
-    ("keys", "keys.choices", "keys.scopes", "keys.clock", "keys.migrations"),
+    ("keys", "keys.choices", "keys.scopes", "keys.clock", "keys.credit_sum", "keys.migrations"),
     ("keys.lifecycle",),
     ("keys.call_filter",),
     ("keys.models",),

@@ -237,3 +237,23 @@ def test_available_never_jumps_up_while_charges_are_booked() -> None:
     thread.join()
 
     assert seen == {Decimal(50)}
+
+
+def test_sums_of_many_small_amounts_are_exact(key: KeyRecord) -> None:
+    """SQLite adds decimals as floats; a difference of 1e-13 would be released, and shown."""
+
+    tenth, many = Decimal("0.1"), 3_000
+    LedgerEntry.objects.bulk_create(
+        LedgerEntry(
+            at=timezone.now(), kind=kind, credits=tenth, account=key.account, key=key, team=key.team, job=7
+        )
+        for kind in ("reserved", "charged", "released")
+        for _ in range(many)
+    )
+    sums = ledger.JobSums(many * tenth, many * tenth, many * tenth)
+
+    assert ledger.job_sums(7) == sums
+    assert ledger.sums_by_job([7]) == {7: sums}
+    assert ledger.job_sums(7).open == -300
+    assert ledger.committed_today(key) == 0
+    assert str(ledger.job_sums(7).charged.normalize()) == "3E+2"
