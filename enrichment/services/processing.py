@@ -361,7 +361,7 @@ def _under_way(job: EnrichmentJob) -> int:
 def _dissolve_unsent(job: EnrichmentJob) -> None:
     """A stopped job gives its unsent questions free, so that another job may ask them."""
     for batch in Batch.objects.filter(job=job, state=BatchState.READY):
-        claimed = _claim(batch.id)
+        claimed = _claim(batch.id, BatchState.READY)
         if claimed:
             send_path.dissolve(claimed)
 
@@ -373,7 +373,7 @@ def claim_batch(job: EnrichmentJob) -> Batch | None:
     for batch_id in ready.filter(Q(next_at__isnull=True) | Q(next_at__lte=now)).values_list("id", flat=True)[
         :5
     ]:
-        claimed = _claim(batch_id)
+        claimed = _claim(batch_id, BatchState.READY)
         if claimed:
             return claimed
     free = Q(lease_until__isnull=True) | Q(lease_until__lte=now)
@@ -382,10 +382,13 @@ def claim_batch(job: EnrichmentJob) -> Batch | None:
     return _form_batch(job)
 
 
-def _claim(batch_id: int) -> Batch | None:
-    """Take a batch whose lease is free or over: a conditional update, so that one worker wins."""
+def _claim(batch_id: int, *states: BatchState) -> Batch | None:
+    """Take a batch whose lease is free or over, if it still is in one of these states: a conditional update, so that one
+    worker wins. Since the batch was found another may have sent it and let it go; as an unsent one it would be dissolved."""
     now = db_now()
-    free = Batch.objects.filter(Q(lease_until__isnull=True) | Q(lease_until__lt=now), id=batch_id)
+    free = Batch.objects.filter(
+        Q(lease_until__isnull=True) | Q(lease_until__lt=now), id=batch_id, state__in=states
+    )
     if not free.update(
         fence=F("fence") + 1,
         claims=F("claims") + 1,
@@ -547,7 +550,7 @@ def _give_up_direct(job: EnrichmentJob) -> None:
     paid again, beyond it a person decides."""
     lost = Batch.objects.filter(job=job, mode=Mode.DIRECT, state=BatchState.DOUBT)
     for batch_id in list(lost.order_by("number").values_list("id", flat=True)):
-        claimed = _claim(batch_id)
+        claimed = _claim(batch_id, BatchState.DOUBT)
         if claimed is not None and not decisions.pay_again(claimed):
             with transaction.atomic():
                 answers.hold(claimed)
@@ -716,7 +719,7 @@ def _take_in(batch: Batch, found: ProviderItem) -> bool:
         )
     if found.state is ItemState.PENDING:
         return False
-    claimed = _claim(batch.id)
+    claimed = _claim(batch.id, BatchState.SENT, BatchState.DOUBT)
     if claimed is None:
         return False
     answers.record_items(claimed, [found])
@@ -771,7 +774,7 @@ def _collect_next(job: EnrichmentJob) -> bool:
     """Fetch one page of answers of a finished bulk. The limiter turns it away while a slot is kept for somebody's look-up."""
     due = Batch.objects.filter(job=job, state=BatchState.COLLECTING, next_at__lte=db_now()).order_by("number")
     for batch_id in due.values_list("id", flat=True)[:5]:
-        batch = _claim(batch_id)
+        batch = _claim(batch_id, BatchState.COLLECTING)
         if batch is None:
             continue
         try:
