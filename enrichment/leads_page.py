@@ -61,15 +61,17 @@ def figure_of(count: LeadCount) -> Figure:
 
 
 def cost_of(wanted: Any, price: PriceNow) -> str:
-    """What fetching so many costs at most, for the button."""
+    """What fetching so many costs at most, for the button, behind its word; empty while nobody says how many."""
     try:
         number = int(str(wanted))
     except ValueError:
         number = 0
     if price.credits is None:
-        return "price not known"
-    credits = max(number, 0) * price.credits
-    return f"at most {ledger.words(credits)} credit{'' if credits == 1 else 's'}"
+        return ", price not known"
+    if number < 1:
+        return ""
+    credits = number * price.credits
+    return f", at most {ledger.words(credits)} credit{'' if credits == 1 else 's'}"
 
 
 def tabs(urls: Mapping[str, str], current: str) -> list[dict[str, object]]:

@@ -10,12 +10,14 @@ from django.conf import settings
 
 from enrichment import job_page, operations, selectors
 from enrichment.choices import JobState, PauseReason, RowState
+from enrichment.lookup_forms import LEFT_OUT
 from enrichment.models import Answer, EnrichmentJob, EnrichmentRow
 from enrichment.operations.base import Operation
 from keys.clock import db_now
 from people.models import User
 
 TICKING_S = 60  # so long the seconds are counted one by one
+NEXT = 3  # operations that are offered beside an answer
 
 
 @dataclass(frozen=True)
@@ -165,10 +167,39 @@ def told_of(job: EnrichmentJob, names: Sequence[str]) -> dict[str, str]:
 
 
 def carried_over(job: EnrichmentJob, operation: Operation) -> dict[str, str]:
-    """What an earlier look-up found, as the input of the next operation."""
-    answer = Answer.objects.filter(rows__job=job).first()
-    email = str(answer.result.get("email") or "") if answer else ""
-    return {"email": email} if email and any(field.name == "email" for field in operation.fields) else {}
+    """What an earlier look-up asked and found, as inputs of the next operation; empty where nothing that was found would
+    be asked, or where it does not suffice."""
+    source = operations.get(job.operation)
+    answer = Answer.objects.filter(rows__job=job, is_good=True).first()
+    result = answer.result if answer else {}
+    found = {
+        column.name: value
+        for column in source.result_columns
+        if isinstance(value := result.get(column.name), str) and value
+    }
+    names = [field.name for field in source.fields if field.name not in LEFT_OUT]
+    known = told_of(job, names) | found
+    inputs = {
+        field.name: known[field.name]
+        for field in operation.fields
+        if field.name not in LEFT_OUT and known.get(field.name)
+    }
+    suffices = all(any(name in inputs for name in group) for group in operation.needs)
+    return inputs if suffices and inputs.keys() & found.keys() else {}
+
+
+def next_operations(found: LookedUp) -> list[Operation]:
+    """What can be asked with the answer that it does not say already."""
+    if found.kind != "good" or found.answer is None:
+        return []
+    result = found.answer.result
+    return [
+        operation
+        for operation in operations.ASKED.values()
+        if operation.name != found.operation.name
+        and not (operation.answer_column and result.get(operation.answer_column))
+        and carried_over(found.job, operation)
+    ][:NEXT]
 
 
 @dataclass(frozen=True)
@@ -192,14 +223,18 @@ def last_lines(user: User) -> list[Line]:
 def _line(job: EnrichmentJob, row: EnrichmentRow) -> Line:
     operation = operations.get(job.operation)
     result, is_quiet = job_page.result_of(operation, row)
+    state, state_word = str(row.state), job_page.state_words(operation)[row.state]
+    if row.answer is not None and not operation.answer_column:
+        # The verdict is the answer: said once, and beside it how sure Icypeas is.
+        state, state_word, result = row.answer.verdict, result, job_page.note_of(row)
     return Line(
         job=job,
         asked=job.name,
         label=operation.look_up_label,
         result=result,
         is_quiet=is_quiet,
-        state=row.state,
-        state_word=job_page.state_words(operation)[row.state],
+        state=state,
+        state_word=state_word,
         credits=job_page.credits_word(job, row),
     )
 

@@ -136,8 +136,10 @@ class Operation:
         return self.scope_name or f"{self.name}:{mode}"
 
     def describe(self, inputs: Mapping[str, str]) -> str:
-        """One line that names a question to a person."""
-        return ", ".join(value for value in inputs.values() if value)
+        """One line that names a question to a person: `Ann Lee, loxwell.example`."""
+        name = " ".join(filter(None, (inputs.get("first_name"), inputs.get("last_name"))))
+        others = [value for key, value in inputs.items() if key not in ("first_name", "last_name")]
+        return ", ".join(filter(None, (name, *others)))
 
 
 def digest(inputs: Mapping[str, str]) -> str:

@@ -373,7 +373,7 @@ def _under_way(job: EnrichmentJob) -> int:
 def _dissolve_unsent(job: EnrichmentJob) -> None:
     """A stopped job gives its unsent questions free, so that another job may ask them."""
     for batch in Batch.objects.filter(job=job, state=BatchState.READY):
-        claimed = _claim(batch.id)
+        claimed = _claim(batch.id, BatchState.READY)
         if claimed:
             send_path.dissolve(claimed)
 
@@ -393,7 +393,7 @@ def claim_batch(job: EnrichmentJob) -> Batch | None:
     for batch_id in ready.filter(Q(next_at__isnull=True) | Q(next_at__lte=now)).values_list("id", flat=True)[
         :5
     ]:
-        claimed = _claim(batch_id)
+        claimed = _claim(batch_id, BatchState.READY)
         if claimed:
             return claimed
     free = Q(lease_until__isnull=True) | Q(lease_until__lte=now)
@@ -402,10 +402,13 @@ def claim_batch(job: EnrichmentJob) -> Batch | None:
     return _form_batch(job)
 
 
-def _claim(batch_id: int) -> Batch | None:
-    """Take a batch whose lease is free or over: a conditional update, so that one worker wins."""
+def _claim(batch_id: int, *states: BatchState) -> Batch | None:
+    """Take a batch whose lease is free or over, if it still is in one of these states: a conditional update, so that one
+    worker wins. Since the batch was found another may have sent it and let it go; as an unsent one it would be dissolved."""
     now = db_now()
-    free = Batch.objects.filter(Q(lease_until__isnull=True) | Q(lease_until__lt=now), id=batch_id)
+    free = Batch.objects.filter(
+        Q(lease_until__isnull=True) | Q(lease_until__lt=now), id=batch_id, state__in=states
+    )
     if not free.update(
         fence=F("fence") + 1,
         claims=F("claims") + 1,
@@ -596,7 +599,7 @@ def _give_up_direct(job: EnrichmentJob) -> None:
     paid again, beyond it a person decides."""
     lost = Batch.objects.filter(job=job, mode=Mode.DIRECT, state=BatchState.DOUBT)
     for batch_id in list(lost.order_by("number").values_list("id", flat=True)):
-        claimed = _claim(batch_id)
+        claimed = _claim(batch_id, BatchState.DOUBT)
         if claimed is not None and not decisions.pay_again(claimed):
             with transaction.atomic():
                 answers.hold(claimed)
@@ -786,7 +789,7 @@ def _take_in(batch: Batch, found: ProviderItem) -> bool:
         )
     if found.state is ItemState.PENDING:
         return False
-    claimed = _claim(batch.id)
+    claimed = _claim(batch.id, BatchState.SENT, BatchState.DOUBT)
     if claimed is None:
         return False
     if claimed.claims > send_path.MAX_CLAIMS:
@@ -852,7 +855,7 @@ def _collect_next(job: EnrichmentJob) -> bool:
 
 def _collect_from(job: EnrichmentJob, batch_id: int) -> bool:
     """One page of a batch, unless another worker has it."""
-    batch = _claim(batch_id)
+    batch = _claim(batch_id, BatchState.COLLECTING)
     if batch is None:
         return False
     if batch.claims > send_path.MAX_CLAIMS:

@@ -521,9 +521,14 @@ def _back_to_waiting(batch: Batch, pause_for: PauseReason, text: str) -> None:
 
 
 def dissolve(batch: Batch) -> None:
-    """Take an unsent batch apart: its questions are free and its rows wait (or stay what the stop made of them)."""
+    """Take an unsent batch apart: its questions are free and its rows wait (or stay what the stop made of them). One that
+    was sent after all is left to whoever follows it: taken apart, it would be sent and paid a second time."""
     with transaction.atomic():
-        _dissolve_locked(batch, lock_job(batch.job_id))
+        job = lock_job(batch.job_id)
+        if hold(batch).state == BatchState.READY:
+            _dissolve_locked(batch, job)
+        else:
+            Batch.objects.filter(id=batch.id, fence=batch.fence).update(lease_until=None)
 
 
 def _dissolve_locked(batch: Batch, job: EnrichmentJob) -> None:

@@ -193,10 +193,10 @@ def _answer_context(request: HttpRequest, job: EnrichmentJob) -> dict[str, Any]:
         "may_view_keys": person.may(Right.VIEW_KEYS),
         "who_manages": who_can(Right.MANAGE_KEYS),
         "who_decides": who_can(Right.APPROVE),
-        "verify_url": f"{_url('email-verification')}?from={job.id}"
-        if operation.answer_column == "email"
-        else "",
-        "verify_cost": _cost(operations.get("email-verification")),
+        "next_steps": [
+            (step, f"{_url(step.name)}?from={job.id}", _cost(step))
+            for step in lookup_page.next_operations(found)
+        ],
     }
 
 

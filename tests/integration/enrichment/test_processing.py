@@ -1124,3 +1124,30 @@ def test_books_fit_after_each_step_of_a_random_walk(engine: Engine, settings: An
     uncertain = EnrichmentRow.objects.filter(state=RowState.UNCERTAIN, is_lead=True).count()
     assert charged <= paid_credits(engine.sandbox) <= charged + uncertain * jobs[0].price
     assert Answer.objects.exclude(raw_status="ON_REVIEW").count() == len(paid_inputs(engine.sandbox))
+
+
+def test_batch_that_another_worker_sent_meanwhile_is_neither_claimed_nor_taken_apart(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = engine.start(3)
+    engine.step(job)
+    batch = processing.claim_batch(EnrichmentJob.objects.get(id=job.id))
+    assert batch is not None
+    Batch.objects.filter(id=batch.id).update(lease_until=None)  # found by both
+    claim = processing._claim
+
+    def second(batch_id: int, *states: BatchState) -> Batch | None:
+        monkeypatch.setattr(processing, "_claim", claim)
+        engine.step(job)  # the other worker is faster by one step
+        assert Batch.objects.get(id=batch_id).state == BatchState.SENT
+        return claim(batch_id, *states)
+
+    monkeypatch.setattr(processing, "_claim", second)
+    processing._send_next(EnrichmentJob.objects.select_related("key", "created_by").get(id=job.id))
+    sent = Batch.objects.get(id=batch.id)
+    send_path.dissolve(sent)
+
+    engine.run(job)
+    assert (job.state, job.rows_found + job.rows_not_found) == ("completed", 3)
+    assert_paid_once(engine.sandbox, times=3)
+    assert engine.sent() == 1

@@ -48,9 +48,10 @@ button { font: inherit; color: inherit; padding: 8px 12px; border: 1px solid var
 button:hover, button:focus-visible { border-color: var(--accent); outline: none; }
 button[aria-pressed="true"] { border-color: var(--accent); box-shadow: inset 0 0 0 1px var(--accent); }
 button span { display: block; color: var(--soft); font-size: 13px; line-height: 18px; }
-input[type="text"] { font: inherit; width: 140px; padding: 6px 8px; border: 1px solid var(--line); border-radius: 6px;
+input[type="text"] { font: inherit; width: 110px; padding: 6px 8px; border: 1px solid var(--line); border-radius: 6px;
   background: transparent; color: inherit; }
 label.line { display: flex; gap: 8px; padding: 3px 0; } .row { display: flex; flex-wrap: wrap; gap: 8px; align-items: center; }
+td .row { flex-wrap: nowrap; }
 .scroll { overflow-x: auto; } table { width: 100%; border-collapse: collapse; font-size: 14px; }
 th, td { text-align: left; padding: 6px 12px 6px 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { font-weight: 500; color: var(--soft); } .num { text-align: right; font-variant-numeric: tabular-nums; }
@@ -100,13 +101,14 @@ def _switches(settings: dict[str, Any]) -> str:
 
 def _accounts(accounts: dict[str, dict[str, Any]]) -> str:
     rows = "".join(
-        f"<tr><td><code>{escape(name)}</code></td><td>{escape(entry['email'])}</td><td class=num>{entry['charged']}</td>"
+        f"<tr><td><code>{escape(name)}</code></td>"
         f"<td><form method=post action=/control/credits class=row><input type=hidden name=user_id value='{escape(name)}'>"
-        f"<input type=text name=credits value='{entry['credits']}' aria-label='Credits of {escape(name)}'><button>Set</button></form></td></tr>"
+        f"<input type=text inputmode=decimal name=credits value='{entry['credits']}' aria-label='Credits of {escape(name)}'><button>Set</button></form></td>"
+        f"<td class=num>{entry['charged']}</td><td>{escape(entry['email'])}</td></tr>"
         for name, entry in accounts.items()
     )
     return (
-        "<h2>Accounts</h2><div class=scroll><table><thead><tr><th>User id<th>Owner<th class=num>Charged<th>Credits</tr></thead>"
+        "<h2>Accounts</h2><div class=scroll><table><thead><tr><th>User id<th>Credits<th class=num>Charged<th>Owner</tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
     )
 
@@ -126,13 +128,13 @@ def _requests(requests: dict[str, dict[str, int]]) -> str:
 
 def _charges(charges: list[dict[str, Any]]) -> str:
     rows = "".join(
-        f"<tr><td>{escape(charge['at'][:19].replace('T', ' '))}</td><td>{escape(charge['kind'])}</td>"
-        f"<td>{escape(', '.join(cell for cell in charge['input'] if cell))[:120]}</td><td class=num>{charge['credits']}</td></tr>"
+        f"<tr><td>{escape(charge['at'][:19].replace('T', ' '))}</td><td class=num>{charge['credits']}</td>"
+        f"<td>{escape(charge['kind'])}</td><td>{escape(', '.join(cell for cell in charge['input'] if cell))[:120]}</td></tr>"
         for charge in reversed(charges)
     )
     body = (
         rows
-        and f"<div class=scroll><table><thead><tr><th>When, UTC<th>What<th>Input<th class=num>Credits</tr></thead><tbody>{rows}</tbody></table></div>"
+        and f"<div class=scroll><table><thead><tr><th>When, UTC<th class=num>Credits<th>What<th>Input</tr></thead><tbody>{rows}</tbody></table></div>"
     )
     return f"<h2>Last charges</h2>{body or '<p class=soft>None yet.</p>'}"
 
