@@ -632,7 +632,7 @@ def _give_up_late(job: EnrichmentJob, modes: Iterable[str]) -> None:
         account_id=job.key.account_id, mode__in=modes, state=BatchState.SENT, sent_at__lt=before
     )
     for batch_id in list(late.values_list("id", flat=True)):
-        claimed = _claim(batch_id)
+        claimed = _claim(batch_id, BatchState.SENT)
         if claimed is not None:
             with transaction.atomic():
                 answers.hold(claimed)
