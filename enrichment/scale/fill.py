@@ -51,7 +51,14 @@ SYSTEMS: Final = ("crm_sync", "form_handling", "bulk_verify", "webinar_import", 
 ENVIRONMENTS: Final = ("prod", "prod", "prod", "staging", "dev")
 OPERATIONS: Final = ("email-verification", "email-search", "scrape-company")
 WORKERS: Final = ("worker-1", "worker-2", "worker-3", "worker-4")
-FILLED: Final = (Call, CallHour, JobUse, LedgerEntry, EnrichmentJob)
+SIZES: Final = {
+    "calls": Call,
+    "sums by hour": CallHour,
+    "sums by job": JobUse,
+    "ledger entries": LedgerEntry,
+    "jobs": EnrichmentJob,
+}
+FILLED: Final = tuple(SIZES.values())
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,7 @@ def fill(*, keys: int, calls: int, tell: Callable[[str], None], password: str) -
         heavy=records[0].name,
         usual=records[len(records) // 2].name,
         unused=records[-1].name,
-        sizes={str(model._meta.verbose_name_plural): model._default_manager.count() for model in FILLED},
+        sizes={name: model._default_manager.count() for name, model in SIZES.items()},
     )
 
 

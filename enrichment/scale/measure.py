@@ -95,7 +95,10 @@ def _later(client: httpx.Client, url: str) -> str:
 
 
 def _get(client: httpx.Client, url: str) -> httpx.Response:
-    answer = client.get(url)
+    try:
+        answer = client.get(url)
+    except httpx.HTTPError as error:  # a web process ends a request that takes half a minute
+        raise CommandError(f"{url} was not answered: {error}") from error
     if answer.status_code != 200:
         raise CommandError(f"{url} answered {answer.status_code}.")
     return answer

@@ -142,6 +142,45 @@ def test_day_chart_stacks_to_the_sum_and_fits_the_cap():
     assert chart.days[1].pieces == ()
 
 
+def test_day_chart_keeps_bars_visible_under_a_cap_that_is_far_above():
+    days = [{"label": "1 Nov", "values": [40]}]
+
+    near, far = (
+        charts.day_chart(days, ["a"], unit="credits", cap=cap, cap_label="cap") for cap in (200, 201)
+    )
+
+    assert near.cap is not None
+    assert near.cap[1] == "cap"
+    assert far.cap == (charts.CHART_TOP, "cap, far above")
+    assert (
+        far.days[0].pieces[0].height
+        > charts.day_chart(days, ["a"], unit="credits").days[0].pieces[0].height - 1
+    )
+
+
+def test_day_chart_counts_things_in_whole_numbers():
+    chart = charts.day_chart([{"label": "1 Nov", "values": [3]}], ["a"], unit="calls")
+
+    assert [label for _, label in chart.grid] == ["0", "2", "4"]
+
+
+def test_day_chart_marks_say_their_words_where_there_is_room_and_always_in_the_table():
+    days = [
+        {"label": str(n), "values": [1], "mark": f"change {n}" if n in (0, 2, 29) else ""} for n in range(30)
+    ]
+
+    marks = charts.day_chart(days, ["a"], unit="credits").marks
+    html = render("{% day_chart days series %}", days=days, series=["a"])
+
+    assert [(mark.words, mark.is_worded, mark.anchor) for mark in marks] == [
+        ("change 0", True, "start"),
+        ("change 2", False, "start"),
+        ("change 29", True, "end"),
+    ]
+    assert "<td>change 2</td>" in html
+    assert "<title>change 2</title>" in html
+
+
 def test_day_chart_draws_nothing_without_days():
     assert "Nothing yet" in render("{% day_chart days series %}", days=[], series=["a"])
 
