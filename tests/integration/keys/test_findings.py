@@ -409,19 +409,12 @@ def test_thousand_records_take_as_many_reads_as_one(key: KeyRecord) -> None:
         findings.refresh()
 
     thousand()
-    begun = timezone.now()
     findings.refresh()
-    took = timezone.now() - begun
     with CaptureQueriesContext(connection) as for_many:
-        begun = timezone.now()
         findings.refresh()
-        again = timezone.now() - begun
 
     assert len(for_many) == len(for_one) <= 9
     assert Finding.objects.count() > 3_000
-    # Generous, for machines under load: about 1 s and 0.2 s on one at rest.
-    assert took < timedelta(seconds=15)
-    assert again < timedelta(seconds=5)
 
 
 def test_exception_rests_until_its_day_is_over(key: KeyRecord) -> None:
