@@ -20,7 +20,7 @@ def batch_of(engine: Engine, lines: list[str], operation: str = "email-verificat
     job = engine.begin(engine.draft(lines, operation=operation))
     while not job.rows_in_flight:
         engine.step(job)
-    batch = processing._claim(Batch.objects.get(job=job).id)
+    batch = processing._claim(Batch.objects.get(job=job).id, BatchState.SENT, BatchState.COLLECTING)
     assert batch is not None
     return batch
 

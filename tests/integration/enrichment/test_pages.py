@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
@@ -179,3 +180,53 @@ def test_mistake_is_shown_at_its_field_and_nothing_is_called(
     assert message in error
     assert engine.sandbox.state()["requests"] == {}
     assert not EnrichmentJob.objects.exists()
+
+
+def ask(engine: Engine, operation: str, **told: str) -> EnrichmentJob:
+    return engine.run(
+        submission.look_up(
+            Actor(engine.person),
+            operation=operation,
+            told=told,
+            key=engine.key,
+            purpose="one",
+            freshness_days=90,
+            token=submission.new_token(),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("operation", "told", "steps"),
+    [
+        (
+            "email-search",
+            {"first_name": "Ann", "last_name": "Lee", "domain": "sbx-found.example", "company": ""},
+            ["email-verification", "reverse-lookup"],
+        ),
+        ("reverse-lookup", {"email": "ann@sbx-found.example"}, ["scrape-profile"]),
+        ("scrape-profile", {"profile_url": "https://www.linkedin.com/in/ann-sbx-found"}, ["email-search"]),
+        ("scrape-company", {"company_url": "https://www.linkedin.com/company/sbx-found"}, ["domain-search"]),
+        ("email-verification", {"email": "ann@sbx-found.example"}, []),
+        ("reverse-lookup", {"email": "ann@sbx-notfound.example"}, []),
+    ],
+)
+def test_answer_leads_to_what_can_be_asked_with_it(
+    engine: Engine, as_person: AsPerson, operation: str, told: dict[str, str], steps: list[str]
+) -> None:
+    engine.credits("500")
+    job = ask(engine, operation, **told)
+    person = as_person(engine.person)
+
+    page = person.get(f"/lookup/{operation}/?job={job.id}").content.decode()
+
+    offered = re.findall(rf'href="/lookup/([a-z-]+)/\?from={job.id}"', page)
+    assert offered[: len(steps)] == steps
+    assert bool(offered) == bool(steps)
+    answer = job.rows.get().answer
+    for step in offered:
+        form = person.get(f"/lookup/{step}/?from={job.id}").content.decode()
+        assert answer is not None
+        assert any(
+            f'value="{value}"' in form for value in answer.result.values() if isinstance(value, str) and value
+        )

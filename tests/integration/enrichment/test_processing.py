@@ -1006,7 +1006,7 @@ def test_late_worker_writes_nothing_when_another_has_taken_over(engine: Engine) 
     batch = processing.claim_batch(job)
     assert batch is not None
     end_leases()
-    taken = processing._claim(batch.id)
+    taken = processing._claim(batch.id, BatchState.READY)
     assert taken is not None
 
     with pytest.raises(answers.LostLeaseError):
@@ -1024,7 +1024,7 @@ def test_lease_is_not_taken_while_another_worker_holds_it(engine: Engine) -> Non
     batch = processing.claim_batch(job)
     assert batch is not None
 
-    assert processing._claim(batch.id) is None
+    assert processing._claim(batch.id, BatchState.READY) is None
     assert processing.claim_batch(job) is None
 
 
