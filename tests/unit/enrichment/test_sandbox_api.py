@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -398,6 +399,7 @@ def test_previous_page_is_the_one_that_was_read_before(sandbox):
 def test_rows_of_all_bulks_are_listed_by_creation(sandbox):
     for name in ("one", "two"):
         sandbox.post("/bulk-search", bulk(3, name=name))
+        time.sleep(0.01)  # rows of lists made in the same millisecond interleave
 
     pages = drain(sandbox, {"mode": "bulk", "limit": 4})
 
