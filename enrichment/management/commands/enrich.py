@@ -384,7 +384,8 @@ def _report(console: Console, job: EnrichmentJob, out: Path, *, as_json: bool) -
             "rows": job.rows_total,
             **{state.value: job.counts[state] for state in RowState},
             "credits": {
-                name: str(getattr(money, name)) for name in ("reserved", "charged", "released", "open")
+                name: csv_export.credits_text(getattr(money, name))
+                for name in ("reserved", "charged", "released", "open")
             },
             "out": str(out),
         }
