@@ -33,7 +33,15 @@ class Timing:
     kilobytes: int
 
 
-def enter(client: httpx.Client, password: str) -> None:
+def time_pages(port: int, filled: Filled, *, password: str, requests: int) -> list[Timing]:
+    """Every page of keys, as the reader sees it who logs in with `password`."""
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
+        _enter(client, password)
+        pages = _inventory(client) | _key_pages(client, filled)
+        return [_time(client, page, url, requests) for page, url in pages.items()]
+
+
+def _enter(client: httpx.Client, password: str) -> None:
     """Log in by the form, as a person does."""
     client.get("/login/")
     token = client.cookies["csrftoken"]
@@ -41,12 +49,6 @@ def enter(client: httpx.Client, password: str) -> None:
     answer = client.post("/login/", data=form, headers={"Referer": str(client.base_url)})
     if answer.status_code != 303:
         raise CommandError(f"The log-in answered {answer.status_code}.")
-
-
-def time_pages(client: httpx.Client, filled: Filled, requests: int) -> list[Timing]:
-    timings = [_time(client, page, url, requests) for page, url in _inventory(client).items()]
-    timings += [_time(client, page, url, requests) for page, url in _key_pages(client, filled).items()]
-    return timings
 
 
 def _inventory(client: httpx.Client) -> dict[str, str]:

@@ -18,13 +18,12 @@ MAY_USE = {
     FACTORY: {"enrichment/services/send_path.py"},
 }
 # Other ways to speak HTTP. The demo asks its own processes whether they are up, and seeds the sandbox's history; the
-# crash test reads the sandbox's ledger; benchmarks open our own pages; secrets may come from a vault.
+# crash test reads the sandbox's ledger, the benchmark asks its own web process for pages; secrets may come from a vault.
 HTTP_LIBRARIES = {"httpx", "httpcore", "requests", "urllib3", "aiohttp", "urllib.request", "http.client"}
 MAY_SPEAK_HTTP = (
     "enrichment/providers/icypeas/",
     "enrichment/chaos/scene.py",
     "enrichment/scale/measure.py",
-    "enrichment/management/commands/bench.py",
     "enrichment/management/commands/demo.py",
     "enrichment/management/commands/seed_demo.py",
     "keys/secrets/vault.py",

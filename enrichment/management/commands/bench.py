@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import httpx
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
@@ -313,11 +312,7 @@ def measure_keys(scene: Scene, options: Mapping[str, Any]) -> tuple[dict[str, An
     tell("pages")
     try:
         scene.start_web()
-        with httpx.Client(
-            base_url=f"http://127.0.0.1:{scene.web_port}", timeout=60, trust_env=False
-        ) as client:
-            measure.enter(client, password)
-            pages = measure.time_pages(client, filled, options["requests"])
+        pages = measure.time_pages(scene.web_port, filled, password=password, requests=options["requests"])
     finally:
         scene.stop()
     slow = [page.page for page in pages if page.median_ms > PAGE_MS]
