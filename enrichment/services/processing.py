@@ -402,12 +402,12 @@ def claim_batch(job: EnrichmentJob) -> Batch | None:
     return _form_batch(job)
 
 
-def _claim(batch_id: int, *states: BatchState) -> Batch | None:
+def _claim(batch_id: int, state: BatchState, *others: BatchState) -> Batch | None:
     """Take a batch whose lease is free or over, if it still is in one of these states: a conditional update, so that one
     worker wins. Since the batch was found another may have sent it and let it go; as an unsent one it would be dissolved."""
     now = db_now()
     free = Batch.objects.filter(
-        Q(lease_until__isnull=True) | Q(lease_until__lt=now), id=batch_id, state__in=states
+        Q(lease_until__isnull=True) | Q(lease_until__lt=now), id=batch_id, state__in=(state, *others)
     )
     if not free.update(
         fence=F("fence") + 1,

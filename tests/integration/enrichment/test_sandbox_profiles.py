@@ -18,6 +18,9 @@ PAUSES = {
     "out-of-credits": PauseReason.CREDITS,
     "key-revoked": PauseReason.KEY,
     "api-off": PauseReason.KEY,
+    "unpaid": PauseReason.KEY,
+    "keys-retired": PauseReason.PROVIDER,
+    "keys-forbidden": PauseReason.PROVIDER,
 }
 
 

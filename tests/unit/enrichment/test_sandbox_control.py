@@ -343,7 +343,8 @@ def test_accounts_come_from_the_environment_when_no_option_is_given(tmp_path, so
 def test_known_account_keeps_its_balance_when_its_secret_was_replaced(tmp_path):
     with run_sandbox(tmp_path) as sandbox:
         sandbox.order("/control/credits", {"user_id": USER_ID, "credits": "7"})
-    renewed = tmp_path / "renewed.json"
+    renewed = tmp_path / "renewed" / "accounts.json"
+    renewed.parent.mkdir()
     renewed.write_text(json.dumps({"accounts": [{**ACCOUNTS[0], "secret": "the-new-one"}]}))
     renewed.chmod(0o600)
 
@@ -367,6 +368,7 @@ def test_known_account_keeps_its_balance_when_its_secret_was_replaced(tmp_path):
         (f'{{"accounts": [{{"secret": "{SECRET}", "user_id": 7}}]}}', 0o600, "user_id must be text"),
         ('{"accounts": [{"user_id": "u"}]}', 0o600, "has no secret"),
     ],
+    ids=["mode", "json", "empty", "credits", "one secret", "user id", "no secret"],
 )
 def test_start_is_refused_with_one_sentence_when_the_accounts_are_faulty(
     tmp_path, started, content, mode, words
