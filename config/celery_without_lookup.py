@@ -23,14 +23,14 @@ def inject(**kwargs: Any) -> None:
     """Before the pool is forked, so that every child has it."""
     from enrichment.choices import BatchState, Mode  # not at import: Django is not set up yet
     from enrichment.models import Batch, EnrichmentJob
-    from enrichment.services import processing
+    from enrichment.services import looking
     from keys.clock import db_now
 
-    look_at_files = processing._look_at_files
+    look_at_files = looking.look_at_files
 
     def send_again(job: EnrichmentJob) -> None:
         in_doubt = Batch.objects.filter(job=job, mode=Mode.BULK, state=BatchState.DOUBT)
         in_doubt.update(state=BatchState.READY, lease_until=None, claims=0, next_at=db_now())
         look_at_files(job)
 
-    processing._look_at_files = send_again
+    looking.look_at_files = send_again

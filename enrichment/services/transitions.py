@@ -7,7 +7,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Count, F, QuerySet
 
-from enrichment.choices import ANSWERED_ROWS, JobState, PauseReason, RowState
+from enrichment.choices import ANSWERED_ROWS, OPEN_ROWS, WORKED_ON, JobState, PauseReason, RowState
 from enrichment.models import EnrichmentJob, EnrichmentRow, JobEvent
 from keys.clock import db_now
 
@@ -81,3 +81,57 @@ def pause_fellows(job: EnrichmentJob, reason: PauseReason, text: str, *, is_key_
     for fellow_id in list(jobs.order_by("id").values_list("id", flat=True)):
         with transaction.atomic():
             pause(lock_job(fellow_id), reason, f"{text} Job #{job.id} was told so.")
+
+
+def finish_if_done(job_id: int) -> bool:
+    """End the job when no row is open; any worker may try, the state decides. True when the job has ended."""
+    with transaction.atomic():
+        job = lock_job(job_id)
+        if job.state not in WORKED_ON or job.state == JobState.QUEUED:
+            return job.is_finished
+        if job.rows_open or EnrichmentRow.objects.filter(job=job, state__in=OPEN_ROWS).exists():
+            return False
+        if job.state == JobState.CANCELLING:
+            state, text, icon = (
+                JobState.CANCELLED,
+                "Cancelled; every row that was at Icypeas has come back",
+                "circle-slash",
+            )
+        else:
+            state, text, icon = JobState.COMPLETED, "Finished", "circle-check"
+            if job.rows_uncertain:
+                text = f"Finished with {job.rows_uncertain:,} uncertain rows"
+        EnrichmentJob.objects.filter(id=job.id).update(
+            state=state,
+            pause_reason=PauseReason.NONE,
+            state_text="",
+            finished_at=db_now(),
+            next_due_at=None,
+        )
+        tell(job.id, text, icon=icon, tone="ok" if state == JobState.COMPLETED else "")
+    return True
+
+
+def pause_after_sample(job_id: int) -> bool:
+    """Pause a job whose sample has its answers, for a person to say whether the rest is worth it. True when it was paused."""
+    with transaction.atomic():
+        job = lock_job(job_id)
+        if job.state != JobState.RUNNING or not job.is_sampling:
+            return False
+        sample = EnrichmentRow.objects.filter(job=job, in_sample=True)
+        if sample.filter(state__in=OPEN_ROWS).exists():
+            return False
+        answered = sample.filter(state__in=ANSWERED_ROWS)
+        job.sampled_at = db_now()
+        job.sample_asked = answered.count()
+        job.sample_good = answered.filter(answer__is_good=True).count()
+        job.save(update_fields=["sampled_at", "sample_asked", "sample_good"])
+        # What the other rows can cost is reserved when a person goes on.
+        EnrichmentJob.objects.filter(id=job_id).update(holds_reservation=False)
+        pause(
+            job,
+            PauseReason.SAMPLE,
+            f"The sample is done: {job.sample_good:,} of {job.sample_asked:,} answers are what you hoped for. "
+            "Look at the figures, then go on or cancel.",
+        )
+    return True

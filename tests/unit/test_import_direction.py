@@ -74,8 +74,10 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("enrichment.services.transitions",),
     ("enrichment.services.reservations",),
     ("enrichment.services.answers",),
-    ("enrichment.services.send_path", "enrichment.services.side_by_side"),
-    ("enrichment.services.decisions",),
+    ("enrichment.services.send_path", "enrichment.services.side_by_side", "enrichment.services.preparing"),
+    ("enrichment.services.decisions", "enrichment.services.batching"),
+    ("enrichment.services.collecting",),
+    ("enrichment.services.looking",),
     (
         "enrichment.services.processing",
         "enrichment.services.balances",

@@ -28,7 +28,7 @@ from enrichment.choices import BatchState, JobState, RowState, Source
 from enrichment.models import Answer, Batch, BatchItem, EnrichmentJob, EnrichmentRow, JobEvent
 from enrichment.providers.icypeas.payloads import parse_item
 from enrichment.providers.icypeas.routes import ROUTES
-from enrichment.services import answers, processing, submission, uploads
+from enrichment.services import answers, batching, preparing, submission, transitions, uploads
 from enrichment.services.transitions import lock_job, move_rows
 from keys import calls, finding_exceptions, findings, reminders
 from keys.budgets import set_budget
@@ -360,12 +360,12 @@ def _relive(run: Run, person: User, key: KeyRecord, fake: Faker, chance: random.
         key=key, purpose=run.purpose, freshness_days=90, token=job.start_token, is_again=True
     )
     job = submission.start_job(actor, job.id, order)
-    processing.prepare(job)
+    preparing.prepare(job)
     job.refresh_from_db()
-    while batch := processing.claim_batch(job):
+    while batch := batching.claim_batch(job):
         _answer_from_history(job, batch, at)
         job.refresh_from_db()
-    processing.finish_if_done(job.id)
+    transitions.finish_if_done(job.id)
     _date_back(job.id, key, person, at)
 
 

@@ -9,7 +9,7 @@ import pytest
 from enrichment.choices import BatchState
 from enrichment.models import Answer, Batch, BatchItem, EnrichmentRow, Question
 from enrichment.providers.base import ItemState, ProviderItem, Verdict
-from enrichment.services import answers, processing, reservations
+from enrichment.services import answers, batching, reservations
 from keys import ledger
 from tests.fakes.engine import Engine, books_fit
 
@@ -20,7 +20,7 @@ def batch_of(engine: Engine, lines: list[str], operation: str = "email-verificat
     job = engine.begin(engine.draft(lines, operation=operation))
     while not job.rows_in_flight:
         engine.step(job)
-    batch = processing._claim(Batch.objects.get(job=job).id, BatchState.SENT, BatchState.COLLECTING)
+    batch = batching.claim(Batch.objects.get(job=job).id, BatchState.SENT, BatchState.COLLECTING)
     assert batch is not None
     return batch
 

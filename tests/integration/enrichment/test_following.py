@@ -13,7 +13,7 @@ import pytest
 from enrichment.choices import BatchState
 from enrichment.models import Batch, BatchItem, EnrichmentJob
 from enrichment.providers.base import ItemPage, ItemState, ProviderItem
-from enrichment.services import processing, send_path, submission
+from enrichment.services import looking, send_path, submission
 from keys import ledger
 from keys.clock import db_now
 from keys.models import Account, Breaker, Call
@@ -115,8 +115,8 @@ def test_search_behind_all_pages_that_we_read_is_asked_for_by_its_id(
     def without_it(*args: Any, **more: Any) -> ItemPage:
         return replace(read_singles(*args, **more), items=[], cursor=[[1], [2]])
 
-    monkeypatch.setattr(processing.send_path, "read_singles", without_it)
-    monkeypatch.setattr(processing, "SINGLE_PAGES", 1)
+    monkeypatch.setattr(looking.send_path, "read_singles", without_it)
+    monkeypatch.setattr(looking, "SINGLE_PAGES", 1)
 
     assert engine.run(job).rows_found == 1
 

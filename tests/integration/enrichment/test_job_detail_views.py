@@ -16,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from enrichment import selectors
 from enrichment.choices import JobState, PauseReason, RowState
 from enrichment.models import EnrichmentJob, EnrichmentRow
-from enrichment.services import exporting, processing
+from enrichment.services import exporting, preparing
 from enrichment.services.transitions import move_rows
 from keys import ledger
 from keys.clock import db_now
@@ -55,7 +55,7 @@ def running(operator: User, key: KeyRecord, wakes: list[Any]) -> EnrichmentJob:
 
 def make_running(person: User, key: KeyRecord, rows: int = 3, stem: str = "ann") -> EnrichmentJob:
     job = factories.start(factories.make_job(factories.addresses(rows, stem=stem), created_by=person), key)
-    processing.prepare(job)
+    preparing.prepare(job)
     worker_seen()
     job.refresh_from_db()
     return job

@@ -12,7 +12,17 @@ from enrichment.choices import BatchState, RowState
 from enrichment.models import Answer, Batch, EnrichmentJob, EnrichmentRow, Question
 from enrichment.providers import factory
 from enrichment.providers.base import BadInputError
-from enrichment.services import answers, decisions, processing, send_path, submission
+from enrichment.services import (
+    answers,
+    batching,
+    collecting,
+    decisions,
+    looking,
+    preparing,
+    processing,
+    send_path,
+    submission,
+)
 from keys import ledger
 from keys.clock import db_now
 from keys.models import Call, KeyRecord, LedgerEntry
@@ -407,7 +417,7 @@ def test_row_that_never_comes_back_is_left_to_a_person(
 
     assert (job.rows_uncertain, job.rows_answered) == (1, 119)
     assert EnrichmentRow.objects.get(job=job, state="uncertain").position == 7
-    assert hiding.reads == 2 * processing.PASSES  # of two pages each
+    assert hiding.reads == 2 * collecting.PASSES  # of two pages each
 
 
 def test_answers_that_are_listed_later_than_the_end_of_their_list_are_waited_for(
@@ -715,7 +725,7 @@ def test_waiting_job_takes_over_when_the_payer_was_cancelled_before_it_sent(engi
 def test_job_paused_for_its_key_gives_its_unsent_questions_free(engine: Engine) -> None:
     first = engine.start(["a@x.example"])
     engine.step(first)
-    assert processing.claim_batch(first) is not None  # and its worker dies
+    assert batching.claim_batch(first) is not None  # and its worker dies
     second = engine.start(["a@x.example"], is_again=True)
     engine.step(second)
     processing._pause_job(first.id, "Paused: the key was refused.")
@@ -864,18 +874,18 @@ def test_stopped_job_gets_the_answers_that_another_job_paid_for(engine: Engine) 
 @pytest.mark.parametrize(
     ("owner", "name", "after", "uncertain"),
     [
-        pytest.param(processing, "_link", True, 0, id="rows linked"),
-        pytest.param(processing, "prepare", True, 0, id="prepared"),
-        pytest.param(processing, "_form_batch", True, 0, id="batch formed"),
+        pytest.param(preparing, "_link", True, 0, id="rows linked"),
+        pytest.param(preparing, "prepare", True, 0, id="prepared"),
+        pytest.param(batching, "_form_batch", True, 0, id="batch formed"),
         pytest.param(send_path.gate, "admit", False, 0, id="before the gate"),
         pytest.param(send_path.gate, "admit", True, 0, id="before the intent"),
         pytest.param(send_path, "_provider", False, 5, id="intent committed, nothing sent"),
         pytest.param(send_path, "_submit", True, 0, id="sent, answer not recorded"),
         pytest.param(send_path.gate, "record", False, 0, id="sent, call not recorded"),
         pytest.param(send_path, "_sent", True, 0, id="recorded"),
-        pytest.param(processing, "_take_turn", True, 0, id="before a look"),
-        pytest.param(processing, "_progress", True, 0, id="after a look"),
-        pytest.param(processing, "_collect", False, 0, id="before collecting"),
+        pytest.param(looking, "_take_turn", True, 0, id="before a look"),
+        pytest.param(looking, "_progress", True, 0, id="after a look"),
+        pytest.param(collecting, "_collect", False, 0, id="before collecting"),
         pytest.param(answers, "_write_answers", True, 0, id="answers half written"),
         pytest.param(answers.ledger, "charge", True, 0, id="charge booked in an open transaction"),
         pytest.param(answers, "record_items", True, 0, id="answers written"),
@@ -961,7 +971,7 @@ def test_look_up_whose_answer_takes_three_workers_down_is_left_to_a_person(
 
 
 def test_many_pages_of_answers_are_no_poison(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processing, "PASSES", 8)
+    monkeypatch.setattr(collecting, "PASSES", 8)
     engine.fault("/bulk-single-searchs/read", "status", status=503, times=6)
 
     job = engine.run(engine.start(3))
@@ -1003,10 +1013,10 @@ def test_worker_that_stood_still_before_it_sent_sends_nothing(
 def test_late_worker_writes_nothing_when_another_has_taken_over(engine: Engine) -> None:
     job = engine.start(3)
     engine.step(job)
-    batch = processing.claim_batch(job)
+    batch = batching.claim_batch(job)
     assert batch is not None
     end_leases()
-    taken = processing._claim(batch.id, BatchState.READY)
+    taken = batching.claim(batch.id, BatchState.READY)
     assert taken is not None
 
     with pytest.raises(answers.LostLeaseError):
@@ -1021,11 +1031,11 @@ def test_late_worker_writes_nothing_when_another_has_taken_over(engine: Engine) 
 def test_lease_is_not_taken_while_another_worker_holds_it(engine: Engine) -> None:
     job = engine.start(3)
     engine.step(job)
-    batch = processing.claim_batch(job)
+    batch = batching.claim_batch(job)
     assert batch is not None
 
-    assert processing._claim(batch.id, BatchState.READY) is None
-    assert processing.claim_batch(job) is None
+    assert batching.claim(batch.id, BatchState.READY) is None
+    assert batching.claim_batch(job) is None
 
 
 # --- waking ----------------------------------------------------------------------------------------------------------
@@ -1131,19 +1141,19 @@ def test_batch_that_another_worker_sent_meanwhile_is_neither_claimed_nor_taken_a
 ) -> None:
     job = engine.start(3)
     engine.step(job)
-    batch = processing.claim_batch(EnrichmentJob.objects.get(id=job.id))
+    batch = batching.claim_batch(EnrichmentJob.objects.get(id=job.id))
     assert batch is not None
     Batch.objects.filter(id=batch.id).update(lease_until=None)  # found by both
-    claim = processing._claim
+    claim = batching.claim
 
     def second(batch_id: int, *states: BatchState) -> Batch | None:
-        monkeypatch.setattr(processing, "_claim", claim)
+        monkeypatch.setattr(batching, "claim", claim)
         engine.step(job)  # the other worker is faster by one step
         assert Batch.objects.get(id=batch_id).state == BatchState.SENT
         return claim(batch_id, *states)
 
-    monkeypatch.setattr(processing, "_claim", second)
-    processing._send_next(EnrichmentJob.objects.select_related("key", "created_by").get(id=job.id))
+    monkeypatch.setattr(batching, "claim", second)
+    batching._send_next(EnrichmentJob.objects.select_related("key", "created_by").get(id=job.id))
     sent = Batch.objects.get(id=batch.id)
     send_path.dissolve(sent)
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from enrichment.choices import PauseReason
+from enrichment.choices import PauseReason, RowState
 from enrichment.models import EnrichmentJob, EnrichmentRow
-from enrichment.services import processing, reservations, submission
+from enrichment.services import preparing, reservations, submission, transitions
 from keys import ledger
 from keys.clock import db_now
 from keys.models import KeyRecord
@@ -66,13 +66,13 @@ def sampled(user: User, key: KeyRecord, *, good: int = 7) -> EnrichmentJob:
             is_sample=True,
         ),
     )
-    processing.prepare(job)
+    preparing.prepare(job)
     job = EnrichmentJob.objects.get(id=job.id)
     sample = EnrichmentRow.objects.filter(job=job, in_sample=True)
     assert sample.count() == 10
-    processing.move_rows(job.id, sample, processing.RowState.NOT_FOUND)
+    transitions.move_rows(job.id, sample, RowState.NOT_FOUND)
     ledger.charge(key=key, operation=job.operation, job=job.id, credits=10 * job.price)
-    assert processing.pause_after_sample(job.id)
+    assert transitions.pause_after_sample(job.id)
     EnrichmentJob.objects.filter(id=job.id).update(sample_good=good)
     worker_seen()
     return EnrichmentJob.objects.get(id=job.id)

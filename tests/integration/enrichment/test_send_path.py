@@ -23,7 +23,7 @@ from enrichment.providers.base import (
     UncertainOutcomeError,
     UnpaidError,
 )
-from enrichment.services import processing, send_path
+from enrichment.services import batching, looking, send_path
 from keys.clock import db_now
 from keys.models import Call
 from tests.fakes.engine import Engine
@@ -36,7 +36,7 @@ def claimed(engine: Engine, rows: int = 3) -> Batch:
     """A batch that is formed and leased to this worker, with nothing sent yet."""
     job = engine.start(rows)
     engine.step(job)
-    batch = processing.claim_batch(job)
+    batch = batching.claim_batch(job)
     assert batch is not None
     return batch
 
@@ -161,7 +161,7 @@ def test_lease_is_kept_while_an_answer_takes_long(engine: Engine, settings: Any)
         from django.db import connection  # of this thread
 
         while not over.wait(0.1):
-            taken.append(processing.doubt_crashed_sends(batch.job))
+            taken.append(looking.doubt_crashed_sends(batch.job))
         connection.close()
 
     thread = threading.Thread(target=rival)
@@ -312,7 +312,7 @@ def test_late_beat_does_not_take_a_lease_back_that_was_let_go(engine: Engine, se
     settings.HEARTBEAT_S = 0.03
     job = engine.start(1)
     engine.step(job)
-    batch = processing.claim_batch(job)
+    batch = batching.claim_batch(job)
     assert batch is not None
 
     with send_path.heartbeat(batch):
