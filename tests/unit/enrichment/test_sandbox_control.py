@@ -368,7 +368,6 @@ def test_known_account_keeps_its_balance_when_its_secret_was_replaced(tmp_path):
         (f'{{"accounts": [{{"secret": "{SECRET}", "user_id": 7}}]}}', 0o600, "user_id must be text"),
         ('{"accounts": [{"user_id": "u"}]}', 0o600, "has no secret"),
     ],
-    ids=["mode", "json", "empty", "credits", "one secret", "user id", "no secret"],
 )
 def test_start_is_refused_with_one_sentence_when_the_accounts_are_faulty(
     tmp_path, started, content, mode, words
