@@ -21,7 +21,7 @@ from keys.choices import POLICY_OUTCOMES, EntryKind, Outcome
 from keys.credit_sum import CreditSum
 from keys.findings import words_of_day
 from keys.models import Call, CallHour, ChargeHour, JobUse, KeyRecord, LedgerEntry
-from keys.scopes import ACCOUNT_READ
+from keys.scopes import SCOPES
 from people.models import AuditEntry
 
 DAYS, MORE_DAYS = 30, 90
@@ -124,32 +124,46 @@ class ScopeUse:
 
 def scope_use(key: KeyRecord) -> list[ScopeUse]:
     """Scopes granted, used and refused. Free calls need none, so they are not among them."""
-    hours = CallHour.objects.filter(key=key).exclude(scope=ACCOUNT_READ).order_by()
-    let_out, refused = ~Q(outcome__in=POLICY_OUTCOMES), Q(outcome__in=POLICY_OUTCOMES)
-    now = timezone.now()
-    recent = Q(hour__gte=now - timedelta(days=DAYS))
-    sums: dict[str, dict[str, Any]] = {
-        row["scope"]: dict(row)
-        for row in hours.filter(hour__gte=now - timedelta(days=MORE_DAYS))
-        .values("scope")
-        .annotate(
-            calls_30=Sum("calls", filter=let_out & recent, default=0),
-            calls_90=Sum("calls", filter=let_out, default=0),
-            rows_30=Sum("rows", filter=recent & Q(outcome=Outcome.OK), default=0),
-            rows_90=Sum("rows", filter=Q(outcome=Outcome.OK), default=0),
-            no=Sum("calls", filter=refused, default=0),
-            no_at=Max("last_at", filter=refused),
-        )
-    }
+    hours = CallHour.objects.filter(key=key, scope__in=SCOPES).order_by()
+    sums = _sums_of_scopes(hours)
     scopes = sorted({*key.scopes, *sums})
+    let_out, refused = ~Q(outcome__in=POLICY_OUTCOMES), Q(outcome__in=POLICY_OUTCOMES)
     last = {hour.scope: hour for hour in _newest(hours.filter(let_out, scope=scope) for scope in scopes)}
-    denied = {scope: row["no_at"] for scope, row in sums.items() if row["no"]}
+    denied = [scope for scope, row in sums.items() if row["no"]]
     refusals = {hour.scope: hour for hour in _newest(hours.filter(refused, scope=scope) for scope in denied)}
     granted = _granted_on(key)
     return [
         _scope(scope, key, sums.get(scope, {}), last.get(scope), refusals.get(scope), granted.get(scope))
         for scope in scopes
     ]
+
+
+def _sums_of_scopes(hours: QuerySet[CallHour]) -> dict[str, dict[str, int]]:
+    """Calls and rows of 30 and 90 days and refusals (`no`) of 90, by scope. The database sums by outcome, which an index
+    answers alone; what an outcome means is told here."""
+    now = timezone.now()
+    recent = Q(hour__gte=now - timedelta(days=DAYS))
+    rows = (
+        hours.filter(hour__gte=now - timedelta(days=MORE_DAYS))
+        .values_list("scope", "outcome")
+        .annotate(
+            calls_30=Sum("calls", filter=recent, default=0),
+            calls_90=Sum("calls"),
+            rows_30=Sum("rows", filter=recent, default=0),
+            rows_90=Sum("rows"),
+        )
+    )
+    sums: dict[str, dict[str, int]] = {}
+    for scope, outcome, calls_30, calls_90, rows_30, rows_90 in rows:
+        line = sums.setdefault(scope, dict.fromkeys(("calls_30", "calls_90", "rows_30", "rows_90", "no"), 0))
+        if outcome in POLICY_OUTCOMES:
+            line["no"] += calls_90
+            continue
+        line["calls_30"] += calls_30
+        line["calls_90"] += calls_90
+        if outcome == Outcome.OK:
+            line["rows_30"], line["rows_90"] = rows_30, rows_90
+    return sums
 
 
 def _newest(each: Any) -> list[CallHour]:
@@ -162,7 +176,7 @@ def _newest(each: Any) -> list[CallHour]:
 def _scope(
     scope: str,
     key: KeyRecord,
-    sums: dict[str, Any],
+    sums: dict[str, int],
     last: CallHour | None,
     refusal: CallHour | None,
     granted_on: date | None,

@@ -115,7 +115,8 @@ class Sparkline:
 
 def sparkline(values: Sequence[object], label: str) -> Sparkline:
     """A line of 88 × 22 px over the values, zero at the bottom; nothing but zeros is a flat line there."""
-    amounts = [float(numbers.decimal_or_none(value) or 0) for value in values] or [0.0]
+    credits = [numbers.decimal_or_none(value) or Decimal(0) for value in values]
+    amounts = [float(value) for value in credits] or [0.0]
     top = max(amounts) or 1.0
     step = SPARK_WIDTH / max(len(amounts) - 1, 1)
     base = SPARK_HEIGHT - 1
@@ -125,9 +126,7 @@ def sparkline(values: Sequence[object], label: str) -> Sparkline:
     if len(points) == 1:
         points.append(f"{SPARK_WIDTH},{points[0].split(',')[1]}")
     line = " ".join(points)
-    total = numbers.credits(
-        sum((numbers.decimal_or_none(value) or Decimal(0) for value in values), Decimal(0))
-    )
+    total = numbers.credits(sum(credits, Decimal(0)))
     return Sparkline(line, f"0,{base} {line} {SPARK_WIDTH},{base}", f"{label}, together {total}".lstrip(", "))
 
 

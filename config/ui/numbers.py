@@ -17,7 +17,7 @@ def decimal_or_none(value: object) -> Decimal | None:
     if value is None or value == "":
         return None
     try:
-        result = Decimal(str(value))
+        result = value if isinstance(value, Decimal) else Decimal(str(value))
     except InvalidOperation:
         return None
     return result if result.is_finite() else None
