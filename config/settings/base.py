@@ -298,5 +298,7 @@ LOGGING = {
         )
     },
 }
-SILENCED_SYSTEM_CHECKS = ["models.W040"]  # on SQLite an index without its further columns is slower, and as right
+SILENCED_SYSTEM_CHECKS = [
+    "models.W040"
+]  # on SQLite an index without its further columns is slower, and as right
 IS_WINDOWS = os.name == "nt"

@@ -29,14 +29,15 @@ BREAKS_APART_S: Final = 1.0
 class Plan:
     """How the installation is disturbed.
 
-    `kills` and `pauses` are spread over the work, so that all of them happen however long the job takes; two kills are at
-    least `apart_s` apart. `troubles` are names of `TROUBLES`, each of which happens to one call; a job that pauses for one is
+    `kills`, `pauses`, `faults` and `troubles` are spread over the work, so that all of them happen however long the job takes; two
+    kills are at least `apart_s` apart. `faults` are answers to paid calls that are spoiled. `troubles` are names of `TROUBLES`, each of which happens to one call; a job that pauses for one is
     resumed, as by the person who mended it. `ambushes` end every worker at once while one of them holds a batch that it has not sent.
     """
 
     kills: int
     apart_s: float
     pauses: int
+    faults: int
     ambushes: int
     troubles: Sequence[str]
     breaks: Sequence[str]
@@ -59,6 +60,7 @@ class Disturbance:
     deaf_workers: int = 0
     troubles: list[str] = field(default_factory=list)
     resumed: int = 0
+    armed: int = 0
     spoiled: int = 0
     refused: int = 0
     longest_stall_s: float = 0.0
@@ -162,6 +164,9 @@ def disturb(scene: Scene, job: EnrichmentJob, plan: Plan, show: Callable[[int], 
         if is_pause_due and scene.freeze(settings.LEASE_S * 1.5):
             done.pauses += 1
             next_pause = now + plan.apart_s
+        if done.armed < plan.faults * share:
+            scene.arm_fault()
+            done.armed += 1
         if len(done.troubles) < len(plan.troubles) * share:
             scene.trouble(plan.troubles[len(done.troubles)])
             done.troubles.append(plan.troubles[len(done.troubles)])

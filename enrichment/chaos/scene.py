@@ -170,16 +170,15 @@ class Scene:
                 raise SceneError(f"{who} did not answer within {seconds:.0f} s.")
             time.sleep(LOOK_S)
 
-    def arm_faults(self, faults: int) -> None:
-        """Spoil every third answer to a paid call, by lot, `faults` times in all."""
-        for _ in range(faults):
-            kind = self.dice.choice(FAULTS)
-            more = {"seconds": 2.0} if kind == "hang_after_accept" else {}
-            self.control(
-                "POST",
-                "/control/faults",
-                {"route": "/bulk-search", "kind": kind, "times": 1, "every": ARMED_EVERY, **more},
-            )
+    def arm_fault(self) -> None:
+        """Spoil the answer to the third paid call from now, by lot."""
+        kind = self.dice.choice(FAULTS)
+        more = {"seconds": 2.0} if kind == "hang_after_accept" else {}
+        self.control(
+            "POST",
+            "/control/faults",
+            {"route": "/bulk-search", "kind": kind, "times": 1, "every": ARMED_EVERY, **more},
+        )
 
     def trouble(self, name: str) -> None:
         """One of `TROUBLES` happens to the next call that it fits."""

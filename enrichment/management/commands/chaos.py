@@ -198,6 +198,7 @@ def run(folder: Path, options: Mapping[str, Any]) -> None:
         kills=options["kills"],
         apart_s=options["apart"],
         pauses=options["pauses"],
+        faults=options["faults"],
         ambushes=options["ambushes"],
         troubles=drawn(dice, options["troubles"]),
         breaks=breaks,
@@ -209,7 +210,6 @@ def run(folder: Path, options: Mapping[str, Any]) -> None:
     try:
         scene.start()
         scene.wait_for_sandbox()
-        scene.arm_faults(options["faults"])
         with Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -233,7 +233,7 @@ def run(folder: Path, options: Mapping[str, Any]) -> None:
         if scene.is_orphaned:
             clear_up(folder)
     # Those of `--faults` wait for every third call; what else is left has met no call any more.
-    disturbance.spoiled = options["faults"] - sum(
+    disturbance.spoiled = disturbance.armed - sum(
         fault["times"] for fault in state["faults"] if fault["every"] == ARMED_EVERY
     )
     disturbance.refused = sum(counted["429"] for counted in state["requests"].values())
