@@ -40,6 +40,9 @@ SQLITE_OPTIONS = {
 }
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"].setdefault("OPTIONS", {}).update(SQLITE_OPTIONS)
+elif PROCESS_ROLE == "web":
+    # A new connection with PostgreSQL knows no table yet, and made for each request slowed pages of many questions.
+    DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 MEDIA_ROOT = DATA_DIR / "files"
 FILE_UPLOAD_PERMISSIONS = 0o600
@@ -298,7 +301,6 @@ LOGGING = {
         )
     },
 }
-SILENCED_SYSTEM_CHECKS = [
-    "models.W040"
-]  # on SQLite an index without its further columns is slower, and as right
+# On SQLite an index goes without its further columns: slower, and as right.
+SILENCED_SYSTEM_CHECKS = ["models.W040"]
 IS_WINDOWS = os.name == "nt"
