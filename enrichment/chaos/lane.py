@@ -30,8 +30,9 @@ class Plan:
     """How the installation is disturbed.
 
     `kills`, `pauses`, `faults` and `troubles` are spread over the work, so that all of them happen however long the job takes; two
-    kills are at least `apart_s` apart. `faults` are answers to paid calls that are spoiled. `troubles` are names of `TROUBLES`, each of which happens to one call; a job that pauses for one is
-    resumed, as by the person who mended it. `ambushes` end every worker at once while one of them holds a batch that it has not sent.
+    kills are at least `apart_s` apart. `faults` are answers to paid calls that are spoiled. `troubles` are names of `TROUBLES`,
+    each of which happens to one call; a job that pauses for one is resumed, as by the person who mended it. `ambushes` end every
+    worker at once while one of them holds a batch that it has not sent.
     """
 
     kills: int

@@ -232,7 +232,7 @@ def run(folder: Path, options: Mapping[str, Any]) -> None:
             line.close()
         if scene.is_orphaned:
             clear_up(folder)
-    # Those of `--faults` wait for every third call; what else is left has met no call any more.
+    # Those of `--faults` wait for the third call from then on; what else is left has met no call any more.
     disturbance.spoiled = disturbance.armed - sum(
         fault["times"] for fault in state["faults"] if fault["every"] == ARMED_EVERY
     )

@@ -28,8 +28,8 @@ from enrichment.choices import BatchState, JobState, RowState, Source
 from enrichment.models import Answer, Batch, BatchItem, EnrichmentJob, EnrichmentRow, JobEvent
 from enrichment.providers.icypeas.payloads import parse_item
 from enrichment.providers.icypeas.routes import ROUTES
-from enrichment.services import answers, batching, preparing, submission, transitions, uploads
-from enrichment.services.transitions import lock_job, move_rows
+from enrichment.services import answers, batching, preparing, submission, uploads
+from enrichment.services.transitions import finish_if_done, lock_job, move_rows
 from keys import calls, finding_exceptions, findings, reminders
 from keys.budgets import set_budget
 from keys.choices import FindingCode, Outcome, Realm
@@ -365,7 +365,7 @@ def _relive(run: Run, person: User, key: KeyRecord, fake: Faker, chance: random.
     while batch := batching.claim_batch(job):
         _answer_from_history(job, batch, at)
         job.refresh_from_db()
-    transitions.finish_if_done(job.id)
+    finish_if_done(job.id)
     _date_back(job.id, key, person, at)
 
 
