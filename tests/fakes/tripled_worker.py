@@ -20,6 +20,7 @@ app.conf.broker_transport_options = {
     **app.conf.broker_transport_options,
     "visibility_timeout": VISIBILITY_S,
     "unacked_restore_interval": 1,
+    "unacked_restore_throttle": 1,
 }
 
 send_once = PoolTask.apply_async

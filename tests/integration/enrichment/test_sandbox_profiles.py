@@ -41,7 +41,7 @@ def test_list_ends_or_waits_as_the_profile_says(engine: Engine, settings: Any, p
         engine.switch(speed=4.0)
         settings.BATCH_ROWS = 5
 
-    job = engine.run(engine.start(60), seconds=120)
+    job = engine.run(engine.start(60), seconds=240)
 
     if profile in PAUSES:
         assert (job.state, job.pause_reason) == ("paused", PAUSES[profile])
