@@ -408,7 +408,7 @@ def lines(job: EnrichmentJob, rows: Sequence[EnrichmentRow]) -> list[Line]:
 
 def result_of(operation: Operation, row: EnrichmentRow) -> tuple[str, bool]:
     """What came out for a row, and whether that is nothing to look at."""
-    if row.answer is None:
+    if row.answer is None or row.state == RowState.UNCERTAIN:
         words = {
             RowState.SKIPPED: "not asked",
             RowState.FAILED: "no answer",
@@ -434,7 +434,7 @@ def told_by(operation: Operation, answer: Answer) -> list[tuple[str, str]]:
 
 def note_of(row: EnrichmentRow) -> str:
     """Certainty of an answer, or why there is none."""
-    if row.answer is None:
+    if row.answer is None or row.state == RowState.UNCERTAIN:
         return row.reason
     return str(row.answer.result.get("certainty") or "").replace("_", " ")
 

@@ -236,7 +236,7 @@ class Answer(models.Model):
     result = models.JSONField(default=dict)
     raw = models.JSONField(default=dict)
     raw_status = models.CharField(max_length=40, blank=True)
-    provider_id = models.CharField(max_length=60)
+    provider_id = models.CharField(max_length=128)
     credits = models.DecimalField(max_digits=10, decimal_places=3)
     answered_at = models.DateTimeField(db_index=True)
 
@@ -316,10 +316,12 @@ class Batch(models.Model):
     request_hash = models.CharField(max_length=64, blank=True)
     fingerprint = models.CharField(max_length=12, blank=True)
     intent_at = models.DateTimeField(null=True, blank=True)
-    provider_ref = models.CharField(max_length=80, blank=True, help_text="File id, or search id of a single.")
+    provider_ref = models.CharField(
+        max_length=128, blank=True, help_text="File id, or search id of a single."
+    )
     sent_at = models.DateTimeField(null=True, blank=True)
-    # A list: [pages read in this pass, where the next one begins]; a page of leads: {"token" of the page before,
-    # "next": that of the page after}.
+    # A list: {"pages" read in this pass, "cursor" where the next one begins, "seen": the items of the last one,
+    # "failed" reads there}; a page of leads: {"token" of the page before, "next": that of the page after}.
     cursor = models.JSONField(null=True, blank=True)
     passes = models.PositiveIntegerField(default=0)
     looks = models.PositiveIntegerField(default=0)
@@ -343,13 +345,15 @@ class Batch(models.Model):
 
 class BatchItem(models.Model):
     """One question in one batch. `external_id` comes back with most answers; `provider_id` is the search's own id, as soon
-    as a call named it, and finds it in a listing that says no external id."""
+    as a call named it, and finds it in a listing that says no external id. `other` is a second, different answer under the
+    same external id, as it came: the first one stands."""
 
     batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="items")
     question = models.ForeignKey(Question, on_delete=models.PROTECT, related_name="+")
     external_id = models.CharField(max_length=60)
     provider_id = models.CharField(max_length=128, blank=True)
     is_settled = models.BooleanField(default=False)
+    other = models.JSONField(null=True, blank=True)
 
     class Meta:
         constraints = (

@@ -12,7 +12,7 @@ from django.db.models import OuterRef, Q, QuerySet, Subquery
 from enrichment import operations
 from enrichment.choices import OPEN_ROWS, WORKED_ON, BatchState, JobState, PauseReason, RowState
 from enrichment.models import Answer, Batch, BatchItem, EnrichmentJob, EnrichmentRow, Question
-from enrichment.providers.base import ItemState, ProviderItem
+from enrichment.providers.base import ItemState, ProviderItem, Verdict
 from enrichment.services import reservations
 from enrichment.services.transitions import lock_jobs, move_rows, pause, pause_fellows, tell
 from keys import ledger
@@ -75,11 +75,13 @@ def hold(batch: Batch) -> Batch:
 def record_items(batch: Batch, items: Sequence[ProviderItem]) -> int:
     """Settle what a page brought, in one transaction; how many questions were settled by it.
 
-    Matched by external id alone. A settled item is never changed again. Raises `LostLeaseError`.
+    Matched by external id alone. A settled item is never changed again; another answer to it is kept beside it. Raises
+    `LostLeaseError`.
     """
     with transaction.atomic():
         hold(batch)
         found = _sort(batch, items)
+        _keep_contradictions(batch, items, found)
         ids = found.question_ids
         if not ids:
             return 0
@@ -127,6 +129,35 @@ def _sort(batch: Batch, items: Sequence[ProviderItem]) -> _Sorted:
     return found
 
 
+def _keep_contradictions(batch: Batch, items: Sequence[ProviderItem], found: _Sorted) -> None:
+    """Ended items under the external id of another item, or with another outcome than the one that was written down: the
+    first answer stands, the other is kept as it came, and the job's story says so."""
+    ended = [item for item in items if item.external_id and item.state is not ItemState.PENDING]
+    first = {own.external_id: (item.provider_id, item.verdict) for own, item in found.final + found.unclear}
+    known = BatchItem.objects.filter(
+        batch=batch, other__isnull=True, external_id__in=[item.external_id for item in ended]
+    )
+    by_id = {own.external_id: own for own in known}
+    settled = {own.question_id: own.external_id for own in known if own.is_settled}
+    for answer in Answer.objects.filter(batch=batch, question_id__in=settled).order_by("-id"):
+        first[settled[answer.question_id]] = (answer.provider_id, Verdict(answer.verdict))
+    for item in ended:
+        stands = first.get(item.external_id)
+        if item.external_id not in by_id or stands is None:
+            continue
+        if stands == (item.provider_id, item.verdict or stands[1]):
+            continue
+        own = by_id.pop(item.external_id)
+        BatchItem.objects.filter(id=own.id).update(other=dict(item.raw))
+        tell(
+            batch.job_id,
+            f"Icypeas answered a row of batch {batch.number} twice and not alike: {stands[0]} stands, "
+            f"{item.provider_id} is on its receipt. The second may have been charged, too.",
+            icon="triangle-alert",
+            tone="warn",
+        )
+
+
 def _write_answers(batch: Batch, job: EnrichmentJob, found: _Sorted) -> Decimal:
     """Store the answers and point the questions at them; credits charged."""
     operation = operations.get(job.operation)
@@ -156,7 +187,7 @@ def _answer(
         result=dict(item.result),
         raw=dict(item.raw),
         raw_status=item.raw_status[:40],
-        provider_id=item.provider_id[:60],
+        provider_id=item.provider_id[:128],
         credits=credits,
         answered_at=db_now(),
     )

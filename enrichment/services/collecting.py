@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 
 from enrichment.choices import BatchState
 from enrichment.models import Batch, EnrichmentJob
-from enrichment.providers.base import ProviderError
+from enrichment.providers.base import ProviderError, ProviderItem, ReadFailedError, RefusedError
 from enrichment.services import answers, batching, send_path
+from enrichment.services.transitions import tell
 from keys import gate, limiter
 from keys.clock import db_now
 
 ITEMS_A_PAGE = 100
 PASSES = 5  # full readings of a finished bulk before a missing answer counts as missing
+FAILED_READS = 3  # of one place in the listing; then the place itself counts as broken
 UNREADABLE_TEXT = (
     "Reading the answers stopped three workers, so they are left unread. They may have been charged."
 )
@@ -68,22 +73,59 @@ def _most_pages(batch: Batch) -> int:
 
 
 def _collect(job: EnrichmentJob, batch: Batch) -> None:
-    page_number, cursor = batch.cursor or (0, None)
-    page = send_path.read_file_items(job, batch, cursor)
-    page_number += 1
-    answers.record_items(batch, page.items)
+    place = batch.cursor if isinstance(batch.cursor, dict) else {}
+    cursor = place.get("cursor")
     mine = Batch.objects.filter(id=batch.id, fence=batch.fence)
+    try:
+        page = send_path.read_file_items(job, batch, cursor)
+    except RefusedError as error:
+        if send_path.is_about_account(error):
+            raise
+        # The file, or the place in it, is unknown or refused. It may be known again from the top.
+        _read_again(batch, f"{error.message}.")
+        return
+    except ReadFailedError as error:
+        failed = place.get("failed", 0) + 1
+        if cursor is not None and failed >= FAILED_READS:
+            _read_again(batch, f"{error.message}, {FAILED_READS} times at the same place.")
+        elif cursor is not None:
+            mine.update(cursor={**place, "failed": failed})
+        raise
+    pages = place.get("pages", 0) + 1
+    seen = _digest(page.items)
+    answers.record_items(batch, page.items)
     if answers.unsettled(batch) == 0:
         answers.close(batch)
-    elif page.cursor is not None and page_number < _most_pages(batch):
-        mine.update(cursor=[page_number, page.cursor])
-    # The listing ended, or goes on longer than the batch is: what is missing is looked for in a new pass.
-    elif batch.passes + 1 < PASSES:
+    # A page that came a moment ago will come for ever; one too many pages do the same more slowly.
+    elif page.cursor is not None and pages < _most_pages(batch) and seen != place.get("seen"):
+        mine.update(cursor={"pages": pages, "cursor": page.cursor, "seen": seen})
+    else:
+        _begin_pass(mine, batch)
+
+
+def _digest(items: Sequence[ProviderItem]) -> str:
+    """Which items a page brought, in a few characters."""
+    return hashlib.sha256(repr([item.provider_id for item in items]).encode()).hexdigest()[:16]
+
+
+def _begin_pass(mine: QuerySet[Batch], batch: Batch) -> None:
+    """The listing ended, and answers are missing: it is read once more from its top, or they count as missing."""
+    if batch.passes + 1 < PASSES:
         # Answers may be listed later than the end of their bulk: the last pass comes after more than the settle time.
         wait_s = min(settings.RETRY_S * 4**batch.passes, settings.SETTLE_S)
         mine.update(cursor=None, passes=batch.passes + 1, next_at=db_now() + timedelta(seconds=wait_s))
-    else:
-        with transaction.atomic():
-            answers.hold(batch)
-            mine.update(state=BatchState.UNCERTAIN, next_at=None, done_at=db_now())
-            answers.leave_uncertain(batch, code=answers.NO_ANSWER, text=answers.NO_ANSWER_TEXT)
+        return
+    with transaction.atomic():
+        answers.hold(batch)
+        mine.update(state=BatchState.UNCERTAIN, next_at=None, done_at=db_now())
+        answers.leave_uncertain(batch, code=answers.NO_ANSWER, text=answers.NO_ANSWER_TEXT)
+
+
+def _read_again(batch: Batch, why: str) -> None:
+    tell(
+        batch.job_id,
+        f"The answers of batch {batch.number} could not be read on: {why} They are read from the top.",
+        icon="triangle-alert",
+        tone="warn",
+    )
+    _begin_pass(Batch.objects.filter(id=batch.id, fence=batch.fence), batch)

@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -54,7 +54,7 @@ def receive(account: Account, body: bytes) -> Received:
     """Write a call down. Raises `HookError`."""
     envelope = _object(body)
     stamp, signature = envelope.get("timestamp"), envelope.get("signature")
-    if not isinstance(stamp, str) or not isinstance(signature, str) or not 0 < len(signature) <= 64:
+    if not (_is_word(stamp, 40) and _is_word(signature, 64)):
         raise HookError("A webhook has a signature and a timestamp.")
     if not _is_recent(stamp):
         raise HookError("The timestamp is not of these minutes.")
@@ -66,7 +66,7 @@ def receive(account: Account, body: bytes) -> Received:
     call = HookCall(
         account=account,
         received_at=db_now(),
-        stamp=stamp[:40],
+        stamp=stamp,
         signature=signature,
         digest=hashlib.sha256(body).hexdigest()[:32],
         ids=ids,
@@ -83,6 +83,11 @@ def _object(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise HookError("The body is no JSON object.")
     return value
+
+
+def _is_word(value: object, most: int) -> TypeGuard[str]:
+    """Whether a value is a text that can be stored and compared as it is."""
+    return isinstance(value, str) and 0 < len(value) <= most and value.isprintable()
 
 
 def _is_recent(stamp: str) -> bool:

@@ -10,7 +10,7 @@ from django.db.models import Q
 
 from enrichment.models import LeadCount
 from enrichment.operations.base import digest
-from enrichment.providers.base import ProviderError
+from enrichment.providers.base import ProviderError, RateLimitedError
 from enrichment.services import send_path
 from keys import gate, limiter
 from keys.clock import db_now
@@ -59,7 +59,7 @@ def answer(count_id: int) -> None:
         try:
             total = send_path.count_leads(count.key, count.operation, count.query, person=count.asked_by.name)
             break
-        except limiter.BusyError:
+        except (limiter.BusyError, RateLimitedError):
             error = "Too many counts at once. Change a filter, or press Count again in a moment."
         except (gate.GateRefusedError, ProviderError) as refused:
             error = refused.message

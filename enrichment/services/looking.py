@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Min, QuerySet
 
-from enrichment.choices import BatchState, Mode
+from enrichment.choices import BatchState, JobState, Mode
 from enrichment.models import Batch, BatchItem, EnrichmentJob
 from enrichment.providers.base import ItemState, ProviderFile, ProviderItem
 from enrichment.services import answers, batching, collecting, decisions, send_path
@@ -30,6 +30,8 @@ NO_LOOK_UP_TEXT = (
 )
 TOO_LATE = "too_late"
 TOO_LATE_TEXT = "Icypeas accepted this and gave no answer within a day. It may have been charged."
+UNREADABLE = "unreadable"
+UNREADABLE_TEXT = "The job was cancelled, and for a day Icypeas refused to tell what became of this. It may have been charged."
 CLOCK_SKEW = timedelta(minutes=10)  # between the database's clock and Icypeas'
 
 
@@ -89,19 +91,36 @@ def _give_up_late(job: EnrichmentJob, modes: Iterable[str]) -> None:
     late = Batch.objects.filter(
         account_id=job.key.account_id, mode__in=modes, state=BatchState.SENT, sent_at__lt=before
     )
-    for batch_id in list(late.values_list("id", flat=True)):
-        claimed = batching.claim(batch_id, BatchState.SENT)
+    _give_up(late, (BatchState.SENT,), code=TOO_LATE, text=TOO_LATE_TEXT)
+
+
+def give_up_cancelled(job_id: int) -> bool:
+    """What a cancelled job holds at Icypeas and may not read, as when its key is refused: nobody would resume it, so it
+    ends after a day. A paused job waits for its person instead. True when something was given up."""
+    unread = (BatchState.SENT, BatchState.DOUBT, BatchState.COLLECTING)
+    before = db_now() - timedelta(seconds=settings.ANSWER_S)
+    held = Batch.objects.filter(
+        job=job_id, job__state=JobState.CANCELLING, state__in=unread, intent_at__lt=before
+    )
+    return _give_up(held, unread, code=UNREADABLE, text=UNREADABLE_TEXT)
+
+
+def _give_up(batches: QuerySet[Batch], states: Sequence[BatchState], *, code: str, text: str) -> bool:
+    """Leave the open questions of each batch to a person; whether there were any."""
+    given_up = False
+    for batch_id in list(batches.values_list("id", flat=True)):
+        claimed = batching.claim(batch_id, *states)
         if claimed is not None:
             with transaction.atomic():
                 answers.hold(claimed)
-                answers.leave_uncertain(claimed, code=TOO_LATE, text=TOO_LATE_TEXT)
+                answers.leave_uncertain(claimed, code=code, text=text)
                 answers.close(claimed)
+            given_up = True
+    return given_up
 
 
 def look_at_files(job: EnrichmentJob) -> None:
-    # With answers to fetch there is time; without any, waiting for the next look would be all that is done.
-    is_idle = not Batch.objects.filter(job=job, state=BatchState.COLLECTING).exists()
-    batches = _take_turn(job, settings.FILE_LOOK_S / (2 if is_idle else 1))
+    batches = _take_turn(job)
     by_ref = {batch.provider_ref: batch for batch in batches if batch.state == BatchState.SENT}
     by_name = {batch.name: batch for batch in batches if batch.state == BatchState.DOUBT}
     oldest = min((batch.intent_at for batch in batches if batch.intent_at), default=None)
@@ -126,7 +145,7 @@ def look_at_files(job: EnrichmentJob) -> None:
     )
 
 
-def _take_turn(job: EnrichmentJob, again_s: float) -> list[Batch]:
+def _take_turn(job: EnrichmentJob) -> list[Batch]:
     """The account's bulks to look for. Setting their next time first keeps other workers from reading the same."""
     assert job.key is not None
     now = db_now()
@@ -135,6 +154,7 @@ def _take_turn(job: EnrichmentJob, again_s: float) -> list[Batch]:
     ).select_related("job")
     batches = list(sought)
     taken = sought.filter(id__in=[batch.id for batch in batches])
+    again_s = settings.FILE_LOOK_S
     taken.update(next_at=now + timedelta(seconds=again_s))
     for age_s, gap_s in settings.LOOK_GAPS_S:
         taken.filter(intent_at__lt=now - timedelta(seconds=age_s)).update(
@@ -220,8 +240,14 @@ def look_at_singles(job: EnrichmentJob) -> None:
             )
             raise
         for found in page.items:
-            item = sought.pop(found.external_id, None)
-            if item is not None and _take_in(by_id[item.batch_id], found):
+            item = sought.get(found.external_id)
+            if item is None or item.provider_id not in ("", found.provider_id):
+                continue
+            del sought[item.external_id]
+            others = [
+                each for each in page.items if each.external_id == item.external_id and each is not found
+            ]
+            if _take_in(by_id[item.batch_id], found, others):
                 settled.add(by_id[item.batch_id].job_id)
         cursor = page.cursor
         if cursor is None or not sought:
@@ -255,8 +281,8 @@ def _take_look(account_id: int) -> bool | None:
     return is_for_person
 
 
-def _take_in(batch: Batch, found: ProviderItem) -> bool:
-    """What a look brought about one search. True when its batch is over."""
+def _take_in(batch: Batch, found: ProviderItem, others: Sequence[ProviderItem] = ()) -> bool:
+    """What a look brought about one search; `others` are listed under the same external id. True when its batch is over."""
     if batch.state == BatchState.DOUBT:
         _adopt(batch, found.provider_id)
         BatchItem.objects.filter(batch=batch, external_id=found.external_id).update(
@@ -270,7 +296,7 @@ def _take_in(batch: Batch, found: ProviderItem) -> bool:
     if claimed.claims > send_path.MAX_CLAIMS:
         collecting.leave_unread(claimed)
         return True
-    answers.record_items(claimed, [found])
+    answers.record_items(claimed, [found, *others])
     return _settle(claimed)
 
 

@@ -28,7 +28,14 @@ from enrichment.choices import (
     RowState,
 )
 from enrichment.models import Batch, EnrichmentJob, EnrichmentRow
-from enrichment.providers.base import KeyRejectedError, ProviderError, RateLimitedError, UnpaidError
+from enrichment.providers.base import (
+    KeyRejectedError,
+    OutOfCreditsError,
+    ProviderError,
+    RateLimitedError,
+    RefusedError,
+    UnpaidError,
+)
 from enrichment.services import answers, batching, collecting, looking, preparing, send_path
 from enrichment.services.transitions import finish_if_done, lock_job, pause, pause_after_sample, pause_fellows
 from keys import gate, limiter
@@ -109,22 +116,27 @@ def _safe_step(job_id: int, *, until: float | None = None) -> float | None:
     except answers.LostLeaseError as lost:
         log.info("job %s: %s", job_id, lost)
         return TICK_S
-    except gate.GateRefusedError as refused:
-        return _pause_job(job_id, f"Paused: {refused.message}", send_path.pause_reason(refused))
-    except (KeyRejectedError, UnpaidError) as error:
-        text = (
-            f"Paused: Icypeas refused the key: {error.message}. A key admin can test it; then press Resume."
-        )
-        due_in = _pause_job(job_id, text)
-        job = EnrichmentJob.objects.select_related("key").get(id=job_id)
-        pause_fellows(job, PauseReason.KEY, text, is_key_alone=isinstance(error, KeyRejectedError))
-        return due_in
     except RateLimitedError as error:
         return error.retry_after_s / max(settings.ICYPEAS_RATE_FACTOR, 1)
-    except ProviderError as error:
-        # Only reads get here: asking again is free. The page says what is silent, and since when.
-        EnrichmentJob.objects.filter(id=job_id).update(state_text=error.message[:300])
-        return _wait_after_failed_read(job_id)
+    except (gate.GateRefusedError, ProviderError) as error:
+        # Only reads get here: asking again is free.
+        return 0.0 if looking.give_up_cancelled(job_id) else _after_failed_read(job_id, error)
+
+
+def _after_failed_read(job_id: int, error: gate.GateRefusedError | ProviderError) -> float | None:
+    """Pause what would be refused again; after anything else the page says what is silent. Seconds until the next try."""
+    if isinstance(error, gate.GateRefusedError):
+        return _pause_job(job_id, f"Paused: {error.message}", send_path.pause_reason(error))
+    is_definite = isinstance(error, RefusedError) and (error.status or 0) >= 300
+    if is_definite or isinstance(error, (KeyRejectedError, UnpaidError, OutOfCreditsError)):
+        assert isinstance(error, RefusedError)
+        reason, text = send_path.pause_for(error)
+        due_in = _pause_job(job_id, text, reason)
+        job = EnrichmentJob.objects.select_related("key").get(id=job_id)
+        pause_fellows(job, reason, text, is_key_alone=isinstance(error, KeyRejectedError))
+        return due_in
+    EnrichmentJob.objects.filter(id=job_id).update(state_text=error.message[:300])
+    return _wait_after_failed_read(job_id)
 
 
 def _wait_after_failed_read(job_id: int) -> float:

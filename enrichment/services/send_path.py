@@ -277,7 +277,7 @@ def send(batch: Batch) -> None:
         except BadInputError as error:
             _refused(batch, error)
         except RefusedError as error:
-            reason, text = _pause_for(error)
+            reason, text = pause_for(error)
             _back_to_waiting(batch, reason, text)
             pause_fellows(job, reason, text, is_key_alone=isinstance(error, KeyRejectedError))
         else:
@@ -485,7 +485,13 @@ def pause_reason(error: gate.GateRefusedError) -> PauseReason:
     return PauseReason.POLICY if is_about_sending else PauseReason.KEY
 
 
-def _pause_for(error: RefusedError) -> tuple[PauseReason, str]:
+def is_about_account(error: RefusedError) -> bool:
+    """Whether a refusal would meet any other call of the account as well."""
+    return isinstance(error, (KeyRejectedError, UnpaidError)) or error.status in (402, 403)
+
+
+def pause_for(error: RefusedError) -> tuple[PauseReason, str]:
+    """Why a job pauses after a refusal, and what its page says."""
     if isinstance(error, KeyRejectedError):
         hint = (
             "the key is unknown, or the account's user id is needed"

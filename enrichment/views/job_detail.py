@@ -248,13 +248,15 @@ def _row_url(address: Address, job: EnrichmentJob, position: int | None) -> str:
 @require_safe
 @require_right(Right.VIEW_JOBS)
 def row_raw(request: HttpRequest, number: int, position: int) -> JsonResponse:
-    """The item as Icypeas sent it."""
+    """The item as Icypeas sent it; with `?second` the other one, where it answered twice and not alike."""
     job = _job_or_404(request, number)
     _refuse_strangers(request, job)
     receipt = selectors.get_receipt(job, position)
-    if receipt is None or receipt.row.answer is None:
+    answer = receipt.row.answer if receipt else None
+    raw = receipt.second if receipt and "second" in request.GET else answer and answer.raw
+    if raw is None:
         raise Http404
-    return JsonResponse(receipt.row.answer.raw, json_dumps_params={"indent": 2, "ensure_ascii": False})
+    return JsonResponse(raw, json_dumps_params={"indent": 2, "ensure_ascii": False})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -30,6 +30,8 @@ from enrichment.providers.icypeas.payloads import (
 )
 
 _PAGE = re.compile(r"https?://[^\s<>\"\\/]+\.[^\s<>\"\\]+", re.IGNORECASE)
+_SAYS = frozenset({"status", "result", "results", "url", "urls", "searchId"})
+_PAGE_WITHOUT_SCHEME = re.compile(r"(?:[a-z]{2,3}\.)?linkedin\.com/[^\s<>\"\\]+", re.IGNORECASE)
 _MAX_URL = 500
 _MAX_TEXT = 2_000
 _MAX_LISTED = 50
@@ -56,9 +58,9 @@ class Layout:
 def parse(raw: Any, *, external_id: str, read: Read) -> ProviderItem | None:
     """One answer, for the row that we call `external_id`; None when it is no object.
 
-    Without a status an answer tells its end by what it brings.
+    Without a status an answer tells its end by what it brings; one that says nothing at all is none.
     """
-    if not isinstance(raw, dict):
+    if not isinstance(raw, dict) or not _SAYS.intersection(raw):
         return None
     result = read(raw)
     has_result = any(result.values())
@@ -121,8 +123,10 @@ def _page_address(raw: Mapping[str, Any], *, depth: int = 3) -> str:
 
 
 def url(value: Any) -> str:
-    """An http or https address of a page, else empty."""
+    """An http or https address of a page, else empty. LinkedIn's are known without their scheme, too."""
     text = text_of(value)
+    if _PAGE_WITHOUT_SCHEME.fullmatch(text):
+        text = f"https://{text}"
     return text if _PAGE.fullmatch(text) and len(text) <= _MAX_URL else ""
 
 

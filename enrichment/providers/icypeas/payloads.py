@@ -309,8 +309,8 @@ def _judge(
 ) -> tuple[Verdict | None, dict[str, Any]]:
     """Verdict and result columns of an item that ran to an end."""
     if status not in RAN:
-        # Nobody knows whether such a row ran: what it carries stays in the raw item and is not delivered.
-        return Verdict.UNKNOWN, _result(None, [])
+        # Nobody knows whether such a row ran: what it carries is on its receipt, and no address of it is the answer.
+        return Verdict.UNKNOWN, _result(None, [e for e in entries if e["email"]])
     if operation == "email-verification":
         return _judge_verification(entries, asked_email)
     sendable = [e for e in entries if e["email"] and e["certainty"] not in _NO_ADDRESS]

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from enrichment.choices import BatchState
 from enrichment.models import Answer, Batch, BatchItem, EnrichmentRow, Question
 from enrichment.providers.base import ItemState, ProviderItem, Verdict
 from enrichment.services import answers, batching, reservations
 from keys import ledger
+from people.models import User
 from tests.fakes.engine import Engine, books_fit
+
+AsPerson = Callable[[User], Client]
 
 
 def batch_of(engine: Engine, lines: list[str], operation: str = "email-verification") -> Batch:
@@ -82,6 +87,47 @@ def test_same_item_twice_on_one_page_counts_once(engine: Engine) -> None:
 
     assert settled == 1
     assert Answer.objects.get().provider_id == "p0"
+
+
+@pytest.mark.parametrize("where", ["on one page", "on a later page"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"provider_id": "q0", "raw": {"_id": "q0", "status": "NOT_FOUND"}},
+        {"verdict": Verdict.UNDELIVERABLE, "raw": {"_id": "p0", "status": "NOT_FOUND"}},
+        {"state": ItemState.BAD_INPUT, "provider_id": "q0", "raw": {"_id": "q0", "status": "NOT_FOUND"}},
+    ],
+    ids=["other id", "other verdict", "never ran"],
+)
+def test_second_answer_that_differs_is_kept_and_told_and_changes_nothing(
+    engine: Engine, as_person: AsPerson, where: str, changes: dict[str, Any]
+) -> None:
+    batch = batch_of(engine, ["a@x.example", "b@x.example"])
+    first, second = item(batch, 0), item(batch, 0, **changes)
+    pages = [[first, second]] if where == "on one page" else [[first], [second], [second], [first]]
+
+    assert [answers.record_items(batch, page) for page in pages] == [1, 0, 0, 0][: len(pages)]
+
+    assert Answer.objects.get().verdict == "deliverable"
+    assert ledger.job_sums(batch.job_id).charged == Decimal("0.1")
+    assert BatchItem.objects.filter(batch=batch).order_by("id")[0].other == changes["raw"]
+    assert batch.job.events.filter(text__contains="twice and not alike").count() == 1
+    books_fit(batch.job)
+    person = as_person(engine.person)
+    receipt = person.get(f"/jobs/{batch.job_id}/rows/1/").content.decode()
+    assert "answered this row twice and not alike" in receipt
+    assert person.get(f"/jobs/{batch.job_id}/raw/1/?second").json() == changes["raw"]
+    assert person.get(f"/jobs/{batch.job_id}/raw/1/").json() == {"_id": "p0"}
+    assert "twice" not in person.get(f"/jobs/{batch.job_id}/rows/2/").content.decode()
+
+
+def test_same_answer_again_is_no_contradiction(engine: Engine) -> None:
+    batch = batch_of(engine, ["a@x.example"])
+
+    for status in ("FOUND", "FOUND", "DEBITED"):
+        answers.record_items(batch, [item(batch, 0, raw_status=status)])
+
+    assert BatchItem.objects.get(batch=batch).other is None
 
 
 @pytest.mark.parametrize(

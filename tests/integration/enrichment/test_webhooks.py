@@ -88,6 +88,8 @@ def test_call_is_kept_once_and_only_ids_of_it(hooked: Engine) -> None:
         (body({}, at=datetime.now(UTC) - timedelta(hours=1)), 400),
         (body({}, at=datetime.now(UTC) + timedelta(hours=1)), 400),
         (json.dumps({"timestamp": "soon", "signature": "x", "data": {}}).encode(), 400),
+        (body({}).replace(b'"signature": "', b'"signature": "\\ud800'), 400),
+        (body({}).replace(b"T", b"\\ud800", 1), 400),
         (b'{"a": "' + b"x" * 1_000_001 + b'"}', 413),
     ],
 )

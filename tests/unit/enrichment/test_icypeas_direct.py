@@ -97,6 +97,28 @@ def test_answers_that_do_not_fit_the_rows_are_uncertain(answers):
         asking(2, httpx.Response(200, json={"success": True, "data": answers}))
 
 
+@pytest.mark.parametrize("nothing", [{}, {"searched": 1}, None, []])
+def test_answer_that_says_nothing_is_none(nothing):
+    found, _ = asking(2, many(nothing, {"status": "NOT_FOUND"}))
+    alone, _ = asking(1, httpx.Response(200, json={"success": True}))
+
+    assert [item.external_id for item in found] == ["row-1"]
+    assert list(alone) == []
+
+
+@pytest.mark.parametrize(
+    "address", ["linkedin.com/in/ann", "www.linkedin.com/in/ann", "FR.LinkedIn.com/in/ann"]
+)
+def test_page_without_a_scheme_is_an_address_at_linkedin_alone(address):
+    (item,), _ = asking(1, httpx.Response(200, json={"success": True, "status": "FOUND", "result": address}))
+    (other,), _ = asking(
+        1, httpx.Response(200, json={"success": True, "status": "FOUND", "result": "x.example/ann"})
+    )
+
+    assert item.result["profile_url"] == f"https://{address}"
+    assert other.result["profile_url"] == ""
+
+
 def test_malformed_answer_leaves_its_row_out_and_keeps_the_others():
     found, _ = asking(3, many({"status": "FOUND", "result": PAGE}, "gone", {"status": "NOT_FOUND"}))
 

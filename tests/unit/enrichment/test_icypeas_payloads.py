@@ -195,6 +195,16 @@ def test_parse_item_is_final_when_nobody_knows_the_status(status):
     assert (item.state, item.verdict, item.raw_status) == (ItemState.FINAL, Verdict.UNKNOWN, str(status))
 
 
+def test_parse_item_keeps_what_came_with_an_unknown_status_and_gives_it_out_as_nothing():
+    emails = [{"email": "ann@x.example", "certainty": "ultra_sure"}]
+    raw = {"_id": "1", "status": "PARTLY", "results": {"emails": emails}}
+
+    item = present(payloads.parse_item(raw, operation="email-search"))
+
+    assert (item.verdict, item.is_known, item.result["email"]) == (Verdict.UNKNOWN, False, "")
+    assert [entry["email"] for entry in item.result["all_emails"]] == ["ann@x.example"]
+
+
 def test_parse_file_reads_numerals_times_and_the_only_completion_flag():
     first, second, third, without_id, text = [payloads.parse_file(raw) for raw in payload("files")["files"]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections import Counter
@@ -737,6 +738,12 @@ def test_token_belongs_to_its_query_and_grows_old(sandbox):
         "/find-companies", {"query": {"keyword": {"include": ["b"]}}, "pagination": {"token": token}}
     )
     assert refused_fields(other) == ["pagination.token"]
+
+    start, *rest = json.loads(base64.urlsafe_b64decode(token))
+    for place in (start + 0.5, True, -1, "1"):
+        odd = base64.urlsafe_b64encode(json.dumps([place, *rest]).encode()).decode()
+        answer = sandbox.post("/find-companies", {"query": query, "pagination": {"token": odd}})
+        assert refused_fields(answer) == ["pagination.token"]
 
     sandbox.order("/control/advance", {"seconds": 700})
     old = sandbox.post("/find-companies", {"query": query, "pagination": {"token": token}})

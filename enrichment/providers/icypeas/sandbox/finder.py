@@ -197,7 +197,7 @@ def read_pagination(fields: Fields, query: Mapping[str, Any], now_ms: int) -> Pa
         return PageOrder(0, size)
     try:
         start, digest, until_ms = json.loads(base64.urlsafe_b64decode(str(token).encode()))
-        is_good = digest == _digest(query) and 0 <= now_ms <= until_ms and start >= 0
+        is_good = digest == _digest(query) and 0 <= now_ms <= until_ms and type(start) is int and start >= 0
     except (ValueError, TypeError):
         is_good, start = False, 0
     if not is_good:
