@@ -51,7 +51,8 @@ def key_name(key: object, env: str = "", href: str = "", title: bool = False) ->
     return draw(
         "key_name",
         environment=environment if rest else "",
-        parts=(rest or name).split("_"),
+        # A long name may be broken behind each underscore.
+        name=mark_safe("_<wbr>".join(escape(part) for part in (rest or name).split("_"))),
         known=environment in ("prod", "staging", "dev", "sandbox"),
         href=href,
         title=title,
