@@ -18,6 +18,7 @@ from keys import findings as key_findings
 from keys import selectors as key_selectors
 from keys.choices import Realm
 from keys.models import BudgetNotice, Finding, KeyRecord
+from keys.scopes import OTHER, SERIES, series_of
 from keys.selectors import KeyFilter
 from people.models import User
 from people.rights import Right
@@ -25,15 +26,6 @@ from people.rights import Right
 DAYS, BURN_DAYS, YEAR_DAYS = 30, 7, 365
 SHOWN_KEYS = 3
 HIT_RATE_OF = "email-search"
-# An operation keeps its colour on every chart: its place here is its place in the series.
-SERIES = {
-    "email-search": "Find emails",
-    "scrape-company": "Company profiles",
-    "reverse-lookup": "Reverse look-up",
-    "email-verification": "Verify emails",
-    "scrape-profile": "Person profiles",
-}
-OTHER = "Other"
 
 
 @dataclass(frozen=True)
@@ -134,7 +126,7 @@ def overview(user: User) -> Overview:
         hit_rate=rate if answers else None,
         hit_rate_answers=answers,
         days=_days(charges),
-        series=[*SERIES.values(), OTHER],
+        series=[*SERIES, OTHER],
         charged=sum(charges.values(), Decimal(0)),
         active=active.jobs,
         active_rows=active.rows,
@@ -173,13 +165,9 @@ def _days(charges: Mapping[tuple[str, str], Decimal]) -> list[dict[str, Any]]:
     days = []
     for back in range(DAYS - 1, -1, -1):
         day = today - timedelta(days=back)
-        values = [charges.get((day.isoformat(), name), Decimal(0)) for name in SERIES]
-        others = [
-            charges.get((day.isoformat(), name), Decimal(0))
-            for name in operations.OPERATIONS
-            if name not in SERIES
-        ]
-        values.append(sum(others, Decimal(0)))
+        values = [Decimal(0)] * (len(SERIES) + 1)
+        for name in operations.OPERATIONS:
+            values[series_of(name)] += charges.get((day.isoformat(), name), Decimal(0))
         days.append(
             {
                 "label": f"{day.day} {day:%b}" if back else "today",

@@ -71,7 +71,9 @@ class PlaceField(forms.CharField):
 
 class CallFilterForm(forms.Form):
     outcome = forms.ChoiceField(required=False, choices=[*GROUPS.items(), *Outcome.choices])
-    scope = forms.ChoiceField(required=False, choices=[(name, name) for name in (*SCOPES, ACCOUNT_READ)])
+    scope = forms.ChoiceField(
+        required=False, choices=lambda: [(name, name) for name in (*SCOPES, ACCOUNT_READ)]
+    )
     day = forms.DateField(required=False)
     person = forms.CharField(required=False, max_length=120)
     job = forms.IntegerField(required=False, min_value=0, max_value=2**62)

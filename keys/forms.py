@@ -14,7 +14,7 @@ from keys import hours
 from keys.choices import FindingCode, KeyState
 from keys.hours import Hours
 from keys.models import Account, KeyRecord
-from keys.scopes import PRESETS, SCOPES
+from keys.scopes import PRESETS, SCOPES, TITLES
 from keys.secrets import SecretError, check_reference
 from keys.selectors import KeyFilter, environments
 from keys.services import Handover, KeySpec
@@ -22,17 +22,6 @@ from people.models import Team, User
 from people.selectors import active_owners
 
 REFERENCES = ("secret_ref", "previous_secret_ref")
-GROUP_TITLES = {
-    "email-search": "Find emails",
-    "email-verification": "Verify emails",
-    "domain-search": "Scan domains",
-    "reverse-lookup": "Reverse look-up",
-    "find-profile": "Find profile addresses",
-    "find-company": "Find company pages",
-    "scrape-profile": "Read profiles",
-    "scrape-company": "Read company profiles",
-    "leads": "Search people and companies",
-}
 
 
 @dataclass(frozen=True)
@@ -142,7 +131,7 @@ class KeyForm(TakesErrors):
         help_text="One sentence: which workload, and what for.",
     )
     preset = forms.ChoiceField(required=False, label="Start from a usual workload")
-    scopes = forms.MultipleChoiceField(choices=[(scope, scope) for scope in SCOPES], required=False)
+    scopes = forms.MultipleChoiceField(choices=lambda: [(scope, scope) for scope in SCOPES], required=False)
     secret_ref = forms.CharField(
         label="Secret reference",
         max_length=200,
@@ -233,9 +222,8 @@ class KeyForm(TakesErrors):
         ticked = set(self["scopes"].value() or ())
         groups: dict[str, list[ScopeBox]] = {}
         for scope, sentence in SCOPES.items():
-            operation = scope.partition(":")[0]
-            groups.setdefault(operation, []).append(ScopeBox(scope, sentence, scope in ticked))
-        return [(GROUP_TITLES[operation], boxes) for operation, boxes in groups.items()]
+            groups.setdefault(TITLES[scope], []).append(ScopeBox(scope, sentence, scope in ticked))
+        return list(groups.items())
 
     def typed(self) -> dict[str, Any]:
         """What was typed, as initial values for a fresh form."""
@@ -450,7 +438,9 @@ class KeyFilterForm(forms.Form):
     team = forms.IntegerField(required=False, min_value=1, max_value=2**63 - 1)
     unused = forms.IntegerField(required=False, min_value=1, max_value=3650)
     state = forms.ChoiceField(required=False, choices=[("", ""), *KeyState.choices])
-    scope = forms.ChoiceField(required=False, choices=[("", ""), *((scope, scope) for scope in SCOPES)])
+    scope = forms.ChoiceField(
+        required=False, choices=lambda: [("", ""), *((scope, scope) for scope in SCOPES)]
+    )
     finding = forms.ChoiceField(required=False, choices=[("", ""), *FindingCode.choices])
     q = forms.CharField(required=False, max_length=100)
 

@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-SCOPES: dict[str, str] = {
-    "email-search:single": "find one person's e-mail",
-    "email-search:bulk": "find e-mails for a list",
-    "email-verification:single": "verify one e-mail",
-    "email-verification:bulk": "verify a list of e-mails",
-    "domain-search:single": "scan one domain for role addresses",
-    "domain-search:bulk": "scan a list of domains",
-    "reverse-lookup:single": "find who is behind one e-mail",
-    "reverse-lookup:bulk": "find who is behind a list of e-mails",
-    "find-profile:single": "find one person's profile address",
-    "find-profile:bulk": "find profile addresses for a list",
-    "find-company:single": "find one company's page",
-    "find-company:bulk": "find company pages for a list",
-    "scrape-profile:single": "read one person's profile",
-    "scrape-profile:bulk": "read a list of profiles",
-    "scrape-company:single": "read one company's profile",
-    "scrape-company:bulk": "read a list of company profiles",
-    "leads:search": "search people and companies",
-}
+# The series of charts; whatever belongs to none of them is among the others, the last.
+SERIES = ("Find emails", "Company profiles", "Reverse look-up", "Verify emails", "Person profiles")
+OTHER = "Other"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What keys know of an operation. `title` stands over its `scopes` (scope → what a key with it may do), `words` say
+    what is done, to one thing and to several; `series` is its place in charts, or ""."""
+
+    name: str
+    title: str
+    scopes: Mapping[str, str]
+    words: tuple[str, str, str]
+    series: str = ""
+
+
+# Keys know no operation: these are told by the app that has them, when it starts.
+WORKLOADS: dict[str, Workload] = {}
+SCOPES: dict[str, str] = {}
+TITLES: dict[str, str] = {}  # of each scope
+
+
+def declare(workload: Workload) -> None:
+    """Let keys be granted the scopes of a workload. Raises `ValueError` for a series that there is not."""
+    if workload.series not in ("", *SERIES):
+        raise ValueError(f"{workload.name}: there is no series {workload.series!r}: {', '.join(SERIES)}")
+    WORKLOADS[workload.name] = workload
+    SCOPES.update(workload.scopes)
+    TITLES.update(dict.fromkeys(workload.scopes, workload.title))
+
+
+def series_of(name: str) -> int:
+    """The number of an operation's series; the others' for an unknown one."""
+    workload = WORKLOADS.get(name)
+    return SERIES.index(workload.series) if workload and workload.series else len(SERIES)
 
 
 ACCOUNT_READ = "account:read"  # free calls; every usable key has it

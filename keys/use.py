@@ -21,30 +21,17 @@ from keys.choices import POLICY_OUTCOMES, EntryKind, Outcome
 from keys.credit_sum import CreditSum
 from keys.findings import words_of_day
 from keys.models import Call, CallHour, ChargeHour, JobUse, KeyRecord, LedgerEntry
-from keys.scopes import SCOPES
+from keys.scopes import SCOPES, WORKLOADS
 from people.models import AuditEntry
 
 DAYS, MORE_DAYS = 30, 90
-# Operations are known here by name only: what is done, to one thing and to several.
-OPERATION_WORDS = {
-    "email-search": ("find", "email", "emails"),
-    "email-verification": ("verify", "email", "emails"),
-    "domain-search": ("scan", "domain", "domains"),
-    "reverse-lookup": ("look up", "email", "emails"),
-    "find-profile": ("find", "profile address", "profile addresses"),
-    "find-company": ("find", "company page", "company pages"),
-    "scrape-profile": ("read", "profile", "profiles"),
-    "scrape-company": ("read", "company profile", "company profiles"),
-    "find-people": ("search", "person", "people"),
-    "find-companies": ("search", "company", "companies"),
-}
 
 
 def operation_words(operation: str, rows: int = 0) -> str:
     """ "verify 3,100 emails"; without rows "verify emails"."""
-    if operation not in OPERATION_WORDS:
+    if operation not in WORKLOADS:
         return "balance check" if operation == "balance" else operation.replace("-", " ") or "free call"
-    verb, one, many = OPERATION_WORDS[operation]
+    verb, one, many = WORKLOADS[operation].words
     return f"{verb} 1 {one}" if rows == 1 else f"{verb} {rows:,} {many}" if rows else f"{verb} {many}"
 
 

@@ -15,24 +15,14 @@ from django.utils import timezone
 from keys import use
 from keys.choices import KeyState, Outcome
 from keys.models import KeyRecord
-from keys.scopes import ACCOUNT_READ
+from keys.scopes import ACCOUNT_READ, OTHER, SERIES, series_of
 from people.models import AuditEntry
 
 CREDITS, CALLS, ERRORS = "credits", "calls", "errors"
 KINDS = {CREDITS: "Credits", CALLS: "Calls", ERRORS: "Errors"}
 
-# The colours of charts: an operation keeps its own everywhere, what has none is the last.
-OPERATIONS = ("Find emails", "Company profiles", "Reverse look-up", "Verify", "Person profiles", "Other")
-SERIES_OF = {
-    "email-search": 0,
-    "scrape-company": 1,
-    "find-company": 1,
-    "reverse-lookup": 2,
-    "email-verification": 3,
-    "scrape-profile": 4,
-    "find-profile": 4,
-}
-WITH_READS = (*OPERATIONS[:-1], "Free reads and other")
+OPERATIONS = (*SERIES, OTHER)
+WITH_READS = (*SERIES, "Free reads and other")
 # Calls that did not go well, by who can do something about them.
 TROUBLES: Mapping[str, tuple[Outcome, ...]] = {
     "Key refused": (Outcome.VENDOR_401, Outcome.VENDOR_403, Outcome.UNPAID, Outcome.SECRET_MISSING),
@@ -126,15 +116,14 @@ def _amounts(
     key: KeyRecord, kind: str, charged: Mapping[tuple[str, str], Decimal] | None
 ) -> Iterable[tuple[str, int, Decimal]]:
     """(ISO day, number of the series, how much)."""
-    other = len(OPERATIONS) - 1
     if kind == CREDITS:
         for (day, operation), credits in (use.charged_per_day(key) if charged is None else charged).items():
-            yield day, SERIES_OF.get(operation, other), credits
+            yield day, series_of(operation), credits
         return
     for (day, scope, outcome), calls in use.calls_per_day(key).items():
         if kind == CALLS:
             operation = "" if scope == ACCOUNT_READ else scope.partition(":")[0]
-            yield day, SERIES_OF.get(operation, other), Decimal(calls)
+            yield day, series_of(operation), Decimal(calls)
         elif outcome != Outcome.OK:
             yield day, TROUBLE_OF[Outcome(outcome)], Decimal(calls)
 

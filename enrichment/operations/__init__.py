@@ -1,36 +1,25 @@
-"""The operations there are. A new one is a file of its own and a line here."""
+"""The operations there are: each is a file in this folder, found by what it declares."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import pkgutil
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 
 from .base import Operation
-from .domain_search import DOMAIN_SEARCH
-from .email_search import EMAIL_SEARCH
-from .email_verification import EMAIL_VERIFICATION
-from .find_companies import FIND_COMPANIES
-from .find_company import FIND_COMPANY
-from .find_people import FIND_PEOPLE
-from .find_profile import FIND_PROFILE
-from .reverse_lookup import REVERSE_LOOKUP
-from .scrape_company import SCRAPE_COMPANY
-from .scrape_profile import SCRAPE_PROFILE
+
+
+def _declared() -> Iterator[Operation]:
+    for module in pkgutil.iter_modules(__path__):
+        for value in vars(import_module(f"{__name__}.{module.name}")).values():
+            if isinstance(value, Operation):
+                yield value
+
 
 # In the order of the picker.
 OPERATIONS: Mapping[str, Operation] = {
     operation.name: operation
-    for operation in (
-        EMAIL_SEARCH,
-        EMAIL_VERIFICATION,
-        DOMAIN_SEARCH,
-        REVERSE_LOOKUP,
-        FIND_PROFILE,
-        FIND_COMPANY,
-        SCRAPE_PROFILE,
-        SCRAPE_COMPANY,
-        FIND_PEOPLE,
-        FIND_COMPANIES,
-    )
+    for operation in sorted(_declared(), key=lambda operation: (operation.place, operation.name))
 }
 # Those that are asked row by row, with a list or a form; the others are searches.
 ASKED: Mapping[str, Operation] = {

@@ -1,7 +1,8 @@
 """What one operation is: its inputs, how columns are recognised, how a row becomes a question, what it
-costs, which routes and scopes it needs and which columns it appends.
+costs, which routes and scopes it needs, how its answers are read and which columns it appends.
 
-An operation is one `Operation` instance in a file of its own. Nothing here knows Django.
+An operation is one `Operation` instance in a file of its own, and nothing else: no other file has its name. Nothing here
+knows Django.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
+
+from enrichment.providers.icypeas.direct import Layout
+from enrichment.providers.icypeas.leads import Search
+from enrichment.providers.icypeas.payloads import Rows
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,10 @@ class Operation:
     single_route: str
     bulk_route: str
     result_columns: Sequence[ResultColumn]
+    wire: Rows | Layout | Search  # how the routes are spoken to, and their answers read
+    scopes: Mapping[str, str]  # what a key may be granted, each with a sentence: "may …"
+    words: tuple[str, str, str]  # what is done, to one thing and to several: verify, email, emails
+    place: int  # in pickers
     good_verdicts: Sequence[str]  # which verdicts count as "found" in the bar
     # Groups of fields; of each group at least one must come from a column, or no row could be asked.
     needs: Sequence[Sequence[str]] = ()
@@ -113,8 +122,9 @@ class Operation:
     answer_noun: str = ""
     # A cautious share of good answers, before there is a history of our own.
     first_hit_rate: Decimal = Decimal("0.5")
-    # Searches for leads: their scope serves both, a free route counts, and filters take the place of a list.
-    scope_name: str = ""
+    scope_title: str = ""  # over its scopes in forms; its label where it says nothing
+    series: str = ""  # of charts, one of `keys.scopes.SERIES`; others share the last
+    # Searches for leads: a free route counts, and filters take the place of a list.
     count_route: str = ""
     filters: Sequence[Filter] = ()
     # On the look-up page, where one is asked: the tab, and the word on the button.
@@ -132,8 +142,8 @@ class Operation:
         return bool(self.filters)
 
     def scope(self, mode: str) -> str:
-        """The scope that a key needs: `mode` is `single` or `bulk`."""
-        return self.scope_name or f"{self.name}:{mode}"
+        """The scope that a key needs: `mode` is `single` or `bulk`; where there is one scope only, it serves both."""
+        return f"{self.name}:{mode}" if len(self.scopes) > 1 else next(iter(self.scopes))
 
     def describe(self, inputs: Mapping[str, str]) -> str:
         """One line that names a question to a person: `Ann Lee, loxwell.example`."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from enrichment import normal_forms
+from enrichment.providers.icypeas.payloads import Rows, judge_search
 
 from .base import Checked, Operation, ResultColumn, Skipped
 from .company import COMPANY_FIELDS, NO_COMPANY, company_of, company_warnings
@@ -41,6 +42,13 @@ DOMAIN_SEARCH = Operation(
         ResultColumn("all_emails", "All emails"),
         ResultColumn("mx_provider", "Mail provider"),
     ),
+    wire=Rows((("domainOrCompany", "company"),), judge_search),
+    scopes={
+        "domain-search:single": "scan one domain for role addresses",
+        "domain-search:bulk": "scan a list of domains",
+    },
+    words=("scan", "domain", "domains"),
+    place=3,
     good_verdicts=("found",),
     answer_column="email",
     answer_noun="email",

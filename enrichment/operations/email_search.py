@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from enrichment import normal_forms
+from enrichment.providers.icypeas.payloads import Rows, judge_search
 
 from .base import Checked, Operation, ResultColumn, Skipped
 from .company import COMPANY_FIELDS, NO_COMPANY, company_of, company_warnings
@@ -59,6 +60,16 @@ EMAIL_SEARCH = Operation(
         ResultColumn("all_emails", "All emails"),
         ResultColumn("mx_provider", "Mail provider"),
     ),
+    wire=Rows(
+        (("firstname", "first_name"), ("lastname", "last_name"), ("domainOrCompany", "company")), judge_search
+    ),
+    scopes={
+        "email-search:single": "find one person's e-mail",
+        "email-search:bulk": "find e-mails for a list",
+    },
+    words=("find", "email", "emails"),
+    series="Find emails",
+    place=1,
     good_verdicts=("found",),
     answer_column="email",
     answer_noun="email",

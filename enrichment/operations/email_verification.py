@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from enrichment import normal_forms
+from enrichment.providers.icypeas.payloads import Rows, judge_verification
 
 from .base import Checked, InputField, Operation, ResultColumn, Skipped
 
@@ -79,6 +80,14 @@ EMAIL_VERIFICATION = Operation(
     single_route="email-verification",
     bulk_route="bulk-search",
     result_columns=(ResultColumn("certainty", "Certainty"), ResultColumn("mx_provider", "Mail provider")),
+    wire=Rows((("email", "email"),), judge_verification),
+    scopes={
+        "email-verification:single": "verify one e-mail",
+        "email-verification:bulk": "verify a list of e-mails",
+    },
+    words=("verify", "email", "emails"),
+    series="Verify emails",
+    place=2,
     good_verdicts=("deliverable", "risky"),
     found_label="Deliverable",
     not_found_label="Not deliverable",

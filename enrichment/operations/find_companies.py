@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from enrichment.providers.icypeas.leads import Search, read_company
+
 from .base import CHOICES, GROWTH, RANGE, Filter, Operation, ResultColumn
-from .leads import PLACE_FIELDS, check
+from .leads import LEADS, LEADS_TITLE, PLACE_FIELDS, check
 
 FIND_COMPANIES = Operation(
     name="find-companies",
@@ -22,7 +24,6 @@ FIND_COMPANIES = Operation(
     single_route="find-companies",
     bulk_route="find-companies",
     direct_rows=50,
-    scope_name="leads:search",
     count_route="find-companies-count",
     filters=(
         Filter(
@@ -79,6 +80,11 @@ FIND_COMPANIES = Operation(
         ResultColumn("description", "Description"),
         ResultColumn("company_url", "Company page"),
     ),
+    wire=Search(read_company),
+    scopes=LEADS,
+    words=("search", "company", "companies"),
+    scope_title=LEADS_TITLE,
+    place=10,
     good_verdicts=("found",),
     found_label="Fetched",
     answer_column="company",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enrichment.providers.icypeas.direct import Layout, company, page_in
+
 from .base import Operation, ResultColumn
 from .company import COMPANY_FIELDS
 from .domain_search import check
@@ -23,6 +25,18 @@ FIND_COMPANY = Operation(
     bulk_route="url-search",
     direct_rows=50,
     result_columns=(ResultColumn("company_url", "Company page"),),
+    wire=Layout(
+        one=company,
+        many=lambda rows: {"type": "company", "data": [company(row) for row in rows]},
+        read=page_in("company_url"),
+    ),
+    scopes={
+        "find-company:single": "find one company's page",
+        "find-company:bulk": "find company pages for a list",
+    },
+    words=("find", "company page", "company pages"),
+    series="Company profiles",
+    place=6,
     good_verdicts=("found",),
     answer_column="company_url",
     answer_noun="company page",

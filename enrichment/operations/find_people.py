@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from enrichment.providers.icypeas.leads import Search, read_person
+
 from .base import RANGE, Filter, Operation, ResultColumn
-from .leads import PLACE_FIELDS, check
+from .leads import LEADS, LEADS_TITLE, PLACE_FIELDS, check
 
 _COUNTRIES = "Two-letter codes of countries find the most, such as FR, DE; cities by name."
 
@@ -24,7 +26,6 @@ FIND_PEOPLE = Operation(
     single_route="find-people",
     bulk_route="find-people",
     direct_rows=50,
-    scope_name="leads:search",
     count_route="find-people-count",
     filters=(
         Filter("currentJobTitle", "Job title", hint="Several are parted by commas.", can_exclude=True),
@@ -77,6 +78,11 @@ FIND_PEOPLE = Operation(
         ResultColumn("employees", "Employees"),
         ResultColumn("company_location", "Company's place"),
     ),
+    wire=Search(read_person),
+    scopes=LEADS,
+    words=("search", "person", "people"),
+    scope_title=LEADS_TITLE,
+    place=9,
     good_verdicts=("found",),
     found_label="Fetched",
     answer_column="full_name",

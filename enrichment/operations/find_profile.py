@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from enrichment import normal_forms
+from enrichment.providers.icypeas.direct import Layout, page_in, person
 
 from .base import Checked, InputField, Operation, ResultColumn, Skipped
 from .company import COMPANY_FIELDS, company_of, company_warnings
@@ -87,6 +88,18 @@ FIND_PROFILE = Operation(
     bulk_route="url-search",
     direct_rows=50,
     result_columns=(ResultColumn("profile_url", "Profile page"),),
+    wire=Layout(
+        one=person,
+        many=lambda rows: {"type": "profile", "data": [person(row) for row in rows]},
+        read=page_in("profile_url"),
+    ),
+    scopes={
+        "find-profile:single": "find one person's profile address",
+        "find-profile:bulk": "find profile addresses for a list",
+    },
+    words=("find", "profile address", "profile addresses"),
+    series="Person profiles",
+    place=5,
     good_verdicts=("found",),
     answer_column="profile_url",
     answer_noun="profile page",

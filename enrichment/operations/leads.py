@@ -18,6 +18,8 @@ PLACE_FIELDS = (
     InputField(name="search", label="Search", names=("search",), is_required=True),
     InputField(name="place", label="Place", names=("place",), is_required=True),
 )
+LEADS = {"leads:search": "search people and companies"}
+LEADS_TITLE = "Search people and companies"
 MOST_VALUES = 200  # Icypeas' limit of each half of a filter
 
 

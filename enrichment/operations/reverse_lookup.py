@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from enrichment.providers.icypeas.direct import Layout, page_in
+
 from .base import Operation, ResultColumn
 from .email_verification import EMAIL_FIELD, check
 
@@ -23,6 +25,18 @@ REVERSE_LOOKUP = Operation(
     bulk_route="reverse-email-lookups",
     direct_rows=50,
     result_columns=(ResultColumn("profile_url", "Profile page"),),
+    wire=Layout(
+        one=lambda row: {"email": row.get("email", "")},
+        many=lambda rows: {"data": [row.get("email", "") for row in rows]},
+        read=page_in("profile_url"),
+    ),
+    scopes={
+        "reverse-lookup:single": "find who is behind one e-mail",
+        "reverse-lookup:bulk": "find who is behind a list of e-mails",
+    },
+    words=("look up", "email", "emails"),
+    series="Reverse look-up",
+    place=4,
     good_verdicts=("found",),
     answer_column="profile_url",
     answer_noun="profile page",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from enrichment import normal_forms
+from enrichment.providers.icypeas.direct import Layout, read_company
 
 from .base import Checked, InputField, Operation, ResultColumn, Skipped
 from .pages import check_page
@@ -74,6 +75,19 @@ SCRAPE_COMPANY = Operation(
         ResultColumn("description", "Description"),
         ResultColumn("company_url", "Company page"),
     ),
+    wire=Layout(
+        one=lambda row: {"url": row.get("company_url", "")},
+        many=lambda rows: {"type": "company", "data": [row.get("company_url", "") for row in rows]},
+        read=read_company,
+        takes_user=True,
+    ),
+    scopes={
+        "scrape-company:single": "read one company's profile",
+        "scrape-company:bulk": "read a list of company profiles",
+    },
+    words=("read", "company profile", "company profiles"),
+    series="Company profiles",
+    place=8,
     good_verdicts=("found",),
     answer_column="name",
     answer_noun="company",

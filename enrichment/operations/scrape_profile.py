@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from enrichment import normal_forms
+from enrichment.providers.icypeas.direct import Layout, read_profile
 
 from .base import Checked, InputField, Operation, ResultColumn, Skipped
 from .pages import check_page
@@ -75,6 +76,19 @@ SCRAPE_PROFILE = Operation(
         ResultColumn("email", "Email on the page"),
         ResultColumn("profile_url", "Profile page"),
     ),
+    wire=Layout(
+        one=lambda row: {"url": row.get("profile_url", "")},
+        many=lambda rows: {"type": "profile", "data": [row.get("profile_url", "") for row in rows]},
+        read=read_profile,
+        takes_user=True,
+    ),
+    scopes={
+        "scrape-profile:single": "read one person's profile",
+        "scrape-profile:bulk": "read a list of profiles",
+    },
+    words=("read", "profile", "profiles"),
+    series="Person profiles",
+    place=7,
     good_verdicts=("found",),
     answer_column="full_name",
     answer_noun="profile",

@@ -26,7 +26,7 @@ from faker import Faker
 from enrichment import operations, prices
 from enrichment.choices import BatchState, JobState, RowState, Source
 from enrichment.models import Answer, Batch, BatchItem, EnrichmentJob, EnrichmentRow, JobEvent
-from enrichment.providers.icypeas.payloads import parse_item
+from enrichment.providers.icypeas.payloads import Rows, parse_item
 from enrichment.providers.icypeas.routes import ROUTES
 from enrichment.services import answers, batching, preparing, submission, uploads
 from enrichment.services.transitions import finish_if_done, lock_job, move_rows
@@ -393,9 +393,11 @@ def _answer_from_history(job: EnrichmentJob, batch: Batch, at: datetime) -> None
         },
     )
     (file,) = seeded["files"]
+    wire = operations.get(job.operation).wire
+    assert isinstance(wire, Rows)
     asked = {item.external_id: item.question.inputs.get("email", "") for item in items}
     parsed = (
-        parse_item(raw, operation=job.operation, asked_email=asked.get(raw["userData"]["externalId"], ""))
+        parse_item(raw, rows=wire, asked_email=asked.get(raw["userData"]["externalId"], ""))
         for raw in file["items"]
     )
     answers.record_items(batch, [item for item in parsed if item is not None])

@@ -44,11 +44,10 @@ Read = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Layout:
-    """Routes of an operation that answer at once. `one` is the body (or query) for a row alone, `many` the body for a
-    list; `read` turns an answer into the result columns, all of them empty when there is nothing in it."""
+    """An operation whose routes answer at once. `one` is the body (or query) for a row alone, `many` the body for a
+    list; `read` turns an answer into the result columns, all of them empty when there is nothing in it. A list of some
+    accounts is answered later and `takes_user` and external ids."""
 
-    single_route: str
-    list_route: str
     one: Callable[[Mapping[str, str]], dict[str, Any]]
     many: Callable[[Sequence[Mapping[str, str]]], dict[str, Any]]
     read: Read
@@ -103,7 +102,8 @@ def _place(value: Any) -> int | None:
 # --- Answers that are the address of a page ------------------------------------------------------------
 
 
-def _page_in(column: str) -> Read:
+def page_in(column: str) -> Read:
+    """Reads the address of a page into that column."""
     return lambda raw: {column: _page_address(raw)}
 
 
@@ -266,7 +266,8 @@ def _filled(pairs: Mapping[str, str]) -> dict[str, Any]:
     return {key: value for key, value in pairs.items() if value}
 
 
-def _person(row: Mapping[str, str]) -> dict[str, Any]:
+def person(row: Mapping[str, str]) -> dict[str, Any]:
+    """A person as the routes of the URL search want one."""
     theirs = {
         "firstname": row.get("first_name", ""),
         "lastname": row.get("last_name", ""),
@@ -277,46 +278,6 @@ def _person(row: Mapping[str, str]) -> dict[str, Any]:
     return _filled(theirs)
 
 
-def _company(row: Mapping[str, str]) -> dict[str, Any]:
+def company(row: Mapping[str, str]) -> dict[str, Any]:
+    """A company as the routes of the URL search want one."""
     return {"companyOrDomain": row.get("company", "")}
-
-
-LAYOUTS: dict[str, Layout] = {
-    "reverse-lookup": Layout(
-        "reverse-email-lookup",
-        "reverse-email-lookups",
-        one=lambda row: {"email": row.get("email", "")},
-        many=lambda rows: {"data": [row.get("email", "") for row in rows]},
-        read=_page_in("profile_url"),
-    ),
-    "find-profile": Layout(
-        "url-search-profile",
-        "url-search",
-        one=_person,
-        many=lambda rows: {"type": "profile", "data": [_person(row) for row in rows]},
-        read=_page_in("profile_url"),
-    ),
-    "find-company": Layout(
-        "url-search-company",
-        "url-search",
-        one=_company,
-        many=lambda rows: {"type": "company", "data": [_company(row) for row in rows]},
-        read=_page_in("company_url"),
-    ),
-    "scrape-profile": Layout(
-        "scrape-profile",
-        "scrape",
-        one=lambda row: {"url": row.get("profile_url", "")},
-        many=lambda rows: {"type": "profile", "data": [row.get("profile_url", "") for row in rows]},
-        read=read_profile,
-        takes_user=True,
-    ),
-    "scrape-company": Layout(
-        "scrape-company",
-        "scrape",
-        one=lambda row: {"url": row.get("company_url", "")},
-        many=lambda rows: {"type": "company", "data": [row.get("company_url", "") for row in rows]},
-        read=read_company,
-        takes_user=True,
-    ),
-}

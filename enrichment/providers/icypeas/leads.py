@@ -19,10 +19,8 @@ _MAX_TOKEN = 4_000
 
 @dataclass(frozen=True)
 class Search:
-    """Routes of a search, and how one of its leads becomes the result columns."""
+    """A search for leads: how one of them becomes the result columns."""
 
-    route: str
-    count_route: str
     read: Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
@@ -61,12 +59,6 @@ def read_company(lead: Mapping[str, Any]) -> dict[str, Any]:
         "description": short_text(lead.get("description")),
         "company_url": url(lead.get("url")),
     }
-
-
-SEARCHES: dict[str, Search] = {
-    "find-people": Search("find-people", "find-people-count", read_person),
-    "find-companies": Search("find-companies", "find-companies-count", read_company),
-}
 
 
 def parse_page(

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Never
@@ -230,10 +231,22 @@ def error_fields(answer: Mapping[str, Any]) -> tuple[str, ...]:
 # --- Items --------------------------------------------------------------------------------------------
 
 
-def parse_item(raw: Any, *, operation: str | None = None, asked_email: str = "") -> ProviderItem | None:
+Judged = tuple[Verdict, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An operation that is answered later, item by item. `columns` are the inputs in the order of a bulk row, as (their
+    key, our key); `judge` turns status, `emails` and asked address of a row that ran into verdict and result columns."""
+
+    columns: tuple[tuple[str, str], ...]
+    judge: Callable[[str, list[dict[str, str]], str], Judged]
+
+
+def parse_item(raw: Any, *, rows: Rows | None = None, asked_email: str = "") -> ProviderItem | None:
     """One element of `items`; None when it is malformed (no object, or without an id).
 
-    Without `operation` a finished item has no verdict, since a search and a verification look alike.
+    Without `rows` a finished item has no verdict, since a search and a verification look alike.
     `asked_email` is the verified address: its entry decides when there are several.
     """
     if not isinstance(raw, dict):
@@ -247,7 +260,12 @@ def parse_item(raw: Any, *, operation: str | None = None, asked_email: str = "")
     verdict: Verdict | None = None
     result: dict[str, Any] = {}
     if state is ItemState.FINAL:
-        verdict, result = _judge(status, _entries(raw.get("results")), operation, asked_email)
+        entries = _entries(raw.get("results"))
+        if status not in RAN:
+            # Nobody knows whether such a row ran: what it carries is on its receipt, and no address of it is the answer.
+            verdict, result = Verdict.UNKNOWN, _result(None, [e for e in entries if e["email"]])
+        elif rows is not None:
+            verdict, result = rows.judge(status, entries, asked_email)
     return ProviderItem(
         provider_id=provider_id,
         external_id=text_of(object_of(raw.get("userData")).get("externalId")),
@@ -304,24 +322,16 @@ def address_of(value: Any) -> str:
     return text if len(text) <= 254 and text.isprintable() and _ADDRESS.fullmatch(text) else ""
 
 
-def _judge(
-    status: str, entries: list[dict[str, str]], operation: str | None, asked_email: str
-) -> tuple[Verdict | None, dict[str, Any]]:
-    """Verdict and result columns of an item that ran to an end."""
-    if status not in RAN:
-        # Nobody knows whether such a row ran: what it carries is on its receipt, and no address of it is the answer.
-        return Verdict.UNKNOWN, _result(None, [e for e in entries if e["email"]])
-    if operation == "email-verification":
-        return _judge_verification(entries, asked_email)
+def judge_search(status: str, entries: list[dict[str, str]], asked_email: str) -> Judged:
+    """Found is an address that could exist, with a certainty that says so; of several the best, and all are kept."""
     sendable = [e for e in entries if e["email"] and e["certainty"] not in _NO_ADDRESS]
     if status not in SUCCESS or not sendable:
-        return (None if operation is None else Verdict.NOT_FOUND), _result(None, [])
+        return Verdict.NOT_FOUND, _result(None, [])
     best = min(sendable, key=lambda e: _RANKS.get(e["certainty"], _UNKNOWN_RANK))
-    found = None if operation is None else Verdict.FOUND
-    return found, _result(best, [e for e in entries if e["email"]])
+    return Verdict.FOUND, _result(best, [e for e in entries if e["email"]])
 
 
-def _judge_verification(entries: list[dict[str, str]], asked_email: str) -> tuple[Verdict, dict[str, Any]]:
+def judge_verification(status: str, entries: list[dict[str, str]], asked_email: str) -> Judged:
     """The certainty decides and never the status: undeliverable addresses arrive as DEBITED, too."""
     if not entries:
         return Verdict.UNKNOWN, _result(None, [])

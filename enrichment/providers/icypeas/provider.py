@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from enrichment import operations
+from enrichment.operations.base import Operation
 from enrichment.providers.base import (
     BadInputError,
     Balance,
@@ -30,18 +32,6 @@ MAX_DIRECT_ROWS = 50
 ITEMS_A_PAGE = 100
 FILES_A_PAGE = 50
 
-# Our operation → its inputs in the order of a bulk row, as (their key, our key). The task of an operation
-# and the route of its single call have the operation's own name.
-_LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
-    "email-search": (
-        ("firstname", "first_name"),
-        ("lastname", "last_name"),
-        ("domainOrCompany", "company"),
-    ),
-    "email-verification": (("email", "email"),),
-    "domain-search": (("domainOrCompany", "company"),),
-}
-
 
 class IcypeasProvider:
     """Implements `Provider`. Stateless beside the client, so any process can continue any listing."""
@@ -51,7 +41,7 @@ class IcypeasProvider:
 
     def submit_bulk(self, request: BulkRequest) -> str:
         """Start a bulk; its file id. A success without an id is `UncertainOutcomeError`: look it up by name."""
-        layout = _layout(request.operation)
+        columns = _rows(request.operation).columns
         if len(request.rows) != len(request.external_ids):
             raise BadInputError("bulk-search: each row needs its external id.", status=None)
         if not 1 <= len(request.rows) <= MAX_BULK_ROWS:
@@ -59,7 +49,7 @@ class IcypeasProvider:
         body: dict[str, Any] = {
             "name": request.name,
             "task": request.operation,
-            "data": [[row.get(ours, "") for _, ours in layout] for row in request.rows],
+            "data": [[row.get(ours, "") for _, ours in columns] for row in request.rows],
             "custom": {"externalIds": list(request.external_ids)},
         }
         if request.webhook_url:
@@ -75,23 +65,24 @@ class IcypeasProvider:
         Integrators saw lists of pages accepted for later: then the file id, as of a bulk. An answer of another length
         than the question is `UncertainOutcomeError`: nobody could say which row is whose.
         """
-        layout = direct.LAYOUTS.get(request.operation)
-        if layout is None:
+        operation = operations.OPERATIONS.get(request.operation)
+        layout = operation.wire if operation else None
+        if operation is None or not isinstance(layout, direct.Layout):
             raise BadInputError(f"{request.operation} has no route that answers at once.", status=None)
         if len(request.rows) != len(request.external_ids):
-            raise BadInputError(f"{layout.list_route}: each row needs its external id.", status=None)
+            raise BadInputError(f"{operation.bulk_route}: each row needs its external id.", status=None)
         if not 1 <= len(request.rows) <= MAX_DIRECT_ROWS:
             raise BadInputError(
-                f"{layout.list_route}: a list holds 1 to {MAX_DIRECT_ROWS} rows.", status=None
+                f"{operation.bulk_route}: a list holds 1 to {MAX_DIRECT_ROWS} rows.", status=None
             )
         if len(request.rows) == 1:
-            route = layout.single_route
+            route = operation.single_route
             said = layout.one(request.rows[0])
             is_get = ROUTES[route].method == "GET"
             answer = self._client.call(ROUTES[route], **{"params" if is_get else "json": said})
             answers: Any = [answer]
         else:
-            route = layout.list_route
+            route = operation.bulk_route
             body = layout.many(request.rows)
             if self._client.user_id and layout.takes_user:
                 # Seen at an account whose lists of pages are answered later: it names rows by these ids, as a bulk does.
@@ -114,17 +105,18 @@ class IcypeasProvider:
 
     def find(self, request: FindRequest) -> LeadPage:
         """One page of leads. A token that has grown old, refused in words or with 400, is `BadInputError`."""
-        search = _search(request.operation)
+        operation, search = _search(request.operation)
+        route = operation.bulk_route
         size = len(request.external_ids)
         if not 1 <= size <= leads.MAX_SIZE:
-            raise BadInputError(f"{search.route}: a page has 1 to {leads.MAX_SIZE} leads.", status=None)
+            raise BadInputError(f"{route}: a page has 1 to {leads.MAX_SIZE} leads.", status=None)
         pagination: dict[str, Any] = {"size": size}
         if request.token:
             pagination["token"] = request.token
         body = {"query": dict(request.query), "pagination": pagination}
         expired: BadInputError | None = None
         try:
-            answer = self._client.call(ROUTES[search.route], json=body)
+            answer = self._client.call(ROUTES[route], json=body)
         except RefusedError as error:
             if not request.token or error.status != 400:
                 raise
@@ -133,14 +125,12 @@ class IcypeasProvider:
             raise expired
         elements = answer.get("leads")
         if not isinstance(elements, list):
-            raise UncertainOutcomeError(
-                f"{search.route}: accepted, but the answer holds no leads.", status=200
-            )
+            raise UncertainOutcomeError(f"{route}: accepted, but the answer holds no leads.", status=200)
         return leads.parse_page(answer, elements, request.external_ids, search)
 
     def count(self, operation: str, query: Mapping[str, Any]) -> int:
         """How many leads a query has."""
-        route = _search(operation).count_route
+        route = _search(operation)[0].count_route
         answer = self._client.call(ROUTES[route], json={"query": dict(query)})
         total = payloads.decimal_of(answer.get("total"))
         if total is None or total < 0:
@@ -152,7 +142,7 @@ class IcypeasProvider:
         # An empty text is refused on single routes, where a missing key is not.
         body: dict[str, Any] = {
             theirs: request.inputs[ours]
-            for theirs, ours in _layout(request.operation)
+            for theirs, ours in _rows(request.operation).columns
             if request.inputs.get(ours)
         }
         body["custom"] = {"externalId": request.external_id}
@@ -176,7 +166,7 @@ class IcypeasProvider:
         """Single searches of the account, newest first, 100 a page; with None those of every operation, unjudged."""
         filters = {"mode": "single"}
         if operation is not None:
-            _layout(operation)
+            _rows(operation)
             filters["type"] = operation
         return self._read_items(filters, operation, cursor)
 
@@ -228,24 +218,27 @@ class IcypeasProvider:
 
 def _parse(element: Any, operation: str | None, asked_email: str = "") -> ProviderItem | None:
     """One listed item, by the rules of its operation."""
-    layout = direct.LAYOUTS.get(operation or "")
-    if layout is not None:
-        return direct.parse_listed(element, layout.read)
-    return payloads.parse_item(element, operation=operation, asked_email=asked_email)
+    known = operations.OPERATIONS.get(operation or "")
+    wire = known.wire if known else None
+    if isinstance(wire, direct.Layout):
+        return direct.parse_listed(element, wire.read)
+    return payloads.parse_item(
+        element, rows=wire if isinstance(wire, payloads.Rows) else None, asked_email=asked_email
+    )
 
 
-def _search(operation: str) -> leads.Search:
-    search = leads.SEARCHES.get(operation)
-    if search is None:
-        raise BadInputError(f"Icypeas has no search named {operation!r}.", status=None)
-    return search
+def _rows(name: str) -> payloads.Rows:
+    operation = operations.OPERATIONS.get(name)
+    if operation is None or not isinstance(operation.wire, payloads.Rows):
+        raise BadInputError(f"Icypeas has no operation named {name!r} that is answered later.", status=None)
+    return operation.wire
 
 
-def _layout(operation: str) -> tuple[tuple[str, str], ...]:
-    layout = _LAYOUTS.get(operation)
-    if layout is None:
-        raise BadInputError(f"Icypeas has no operation named {operation!r}.", status=None)
-    return layout
+def _search(name: str) -> tuple[Operation, leads.Search]:
+    operation = operations.OPERATIONS.get(name)
+    if operation is None or not isinstance(operation.wire, leads.Search):
+        raise BadInputError(f"Icypeas has no search named {name!r}.", status=None)
+    return operation, operation.wire
 
 
 def _submitted_id(value: Any, route: str) -> str:

@@ -19,6 +19,7 @@ from django.utils import timezone
 from enrichment import operations
 from keys import calls, inventory, ledger, services, use, use_chart
 from keys.models import Call, CallHour, ChargeHour, KeyRecord, LedgerEntry
+from keys.scopes import WORKLOADS
 from people import audit
 from people.models import User
 from tests.factories import make_key, make_team, make_user
@@ -127,7 +128,7 @@ def test_every_operation_has_words_of_its_own() -> None:
     words = {name: use.operation_words(name, 20) for name in operations.OPERATIONS}
 
     assert len(words) == 10
-    assert set(use.OPERATION_WORDS) == set(operations.OPERATIONS)
+    assert set(WORKLOADS) == set(operations.OPERATIONS)
     assert words["scrape-company"] == "read 20 company profiles"
     assert use.operation_words("find-people", 1) == "search 1 person"
     assert use.operation_words("domain-search") == "scan domains"

@@ -9,9 +9,14 @@ from enrichment.providers.base import ItemState, Verdict
 from enrichment.providers.icypeas import payloads
 from tests.unit.enrichment.icypeas_wire import payload, present
 
+SEARCH, VERIFICATION = (
+    payloads.Rows((), judge) for judge in (payloads.judge_search, payloads.judge_verification)
+)
+
 
 def parse(kind: str, operation: str) -> dict[str, Any]:
-    items = [payloads.parse_item(raw, operation=operation) for raw in payload(kind)["items"]]
+    rows = {"email-search": SEARCH, "email-verification": VERIFICATION}[operation]
+    items = [payloads.parse_item(raw, rows=rows) for raw in payload(kind)["items"]]
     return {item.provider_id: item for item in items if item is not None}
 
 
@@ -96,7 +101,7 @@ def test_parse_item_leaves_out_what_has_no_id():
         {"_id": " "},
     ]
     for raw in malformed:
-        assert payloads.parse_item(raw, operation="email-search") is None
+        assert payloads.parse_item(raw, rows=SEARCH) is None
 
 
 def test_parse_item_gives_no_verdict_without_an_operation():
@@ -138,7 +143,7 @@ def test_parse_item_judges_a_verification_by_certainty_and_not_by_status(provide
 def test_parse_item_prefers_the_asked_address_and_else_the_first(asked, verdict):
     raw = payload("items_verification")["items"][-1]
 
-    item = present(payloads.parse_item(raw, operation="email-verification", asked_email=asked))
+    item = present(payloads.parse_item(raw, rows=VERIFICATION, asked_email=asked))
 
     assert item.verdict is verdict
 
@@ -156,7 +161,7 @@ def test_parse_item_ranks_certainties_in_the_documented_order(word, beaten):
     emails = [{"email": "b@x.example", "certainty": beaten}, {"email": "a@x.example", "certainty": word}]
 
     raw = {"_id": "1", "status": "FOUND", "results": {"emails": emails}}
-    item = present(payloads.parse_item(raw, operation="domain-search"))
+    item = present(payloads.parse_item(raw, rows=SEARCH))
 
     assert (item.verdict, item.result["email"]) == (Verdict.FOUND, "a@x.example")
 
@@ -178,7 +183,7 @@ def test_parse_item_ranks_certainties_in_the_documented_order(word, beaten):
 def test_parse_item_finds_nothing_when_the_address_cannot_exist(address):
     raw = {"_id": "1", "status": "FOUND", "results": {"emails": [{"email": address, "certainty": "sure"}]}}
 
-    assert present(payloads.parse_item(raw, operation="email-search")).verdict is Verdict.NOT_FOUND
+    assert present(payloads.parse_item(raw, rows=SEARCH)).verdict is Verdict.NOT_FOUND
 
 
 @pytest.mark.parametrize("status", ["none", " Scheduled ", "in_progress", "", None, [], {}, True])
@@ -190,7 +195,7 @@ def test_parse_item_is_pending_when_the_status_is_early_or_missing(status):
 
 @pytest.mark.parametrize("status", ["ERROR", "VALID", "PENDING", 7])
 def test_parse_item_is_final_when_nobody_knows_the_status(status):
-    item = present(payloads.parse_item({"_id": "1", "status": status}, operation="email-search"))
+    item = present(payloads.parse_item({"_id": "1", "status": status}, rows=SEARCH))
 
     assert (item.state, item.verdict, item.raw_status) == (ItemState.FINAL, Verdict.UNKNOWN, str(status))
 
@@ -199,7 +204,7 @@ def test_parse_item_keeps_what_came_with_an_unknown_status_and_gives_it_out_as_n
     emails = [{"email": "ann@x.example", "certainty": "ultra_sure"}]
     raw = {"_id": "1", "status": "PARTLY", "results": {"emails": emails}}
 
-    item = present(payloads.parse_item(raw, operation="email-search"))
+    item = present(payloads.parse_item(raw, rows=SEARCH))
 
     assert (item.verdict, item.is_known, item.result["email"]) == (Verdict.UNKNOWN, False, "")
     assert [entry["email"] for entry in item.result["all_emails"]] == ["ann@x.example"]

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from enrichment.operations import OPERATIONS
 from enrichment.providers.base import (
     Balance,
     BulkRequest,
@@ -33,7 +34,7 @@ from enrichment.providers.base import (
     SingleRequest,
     Verdict,
 )
-from enrichment.providers.icypeas.direct import LAYOUTS
+from enrichment.providers.icypeas.direct import Layout
 from enrichment.providers.icypeas.provider import IcypeasProvider
 from enrichment.services import hooks
 from tests.unit.enrichment.icypeas_wire import Wire, ending, payload
@@ -233,6 +234,7 @@ def ask(operation: str, count: int) -> Callable[[Provider], Any]:
     return lambda provider: provider.ask(request)
 
 
+LAYOUTS = [name for name, operation in OPERATIONS.items() if isinstance(operation.wire, Layout)]
 SINGLE = SingleRequest("email-search", {"company": "x.example"}, "row-0")
 BULK = BulkRequest("email-verification", "batch", [{"email": "a@b.example"}], ["row-0"])
 READERS: dict[str, Callable[[Provider], Any]] = {

@@ -1,9 +1,12 @@
+import ast
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
 from enrichment import operations
 from enrichment.operations.base import Checked, Skipped, digest
+from keys import scopes, use
 
 SEARCH = operations.get("email-search")
 VERIFICATION = operations.get("email-verification")
@@ -257,3 +260,42 @@ def test_page_on_another_site_is_asked_with_a_warning():
 
     assert checked.inputs == {"company_url": "https://loxwell.example/about"}
     assert codes(checked) == ["other_site"]
+
+
+def test_no_other_file_knows_an_operation_by_its_name():
+    """Commands for demo and benchmarks, the sandbox and the table of routes aside; the overview shows one hit rate."""
+    root = Path(operations.__file__).parents[2]
+    free = (
+        "operations",
+        "icypeas/sandbox",
+        "icypeas/routes.py",
+        "management",
+        "chaos",
+        "scale",
+        "overview_page.py",
+    )
+    found = {
+        f"{path.relative_to(root)}: {node.value}"
+        for package in ("config", "people", "keys", "enrichment")
+        for path in (root / package).rglob("*.py")
+        if not any(part in path.as_posix() for part in free)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and node.value in operations.OPERATIONS
+    }
+
+    assert found == set()
+
+
+@pytest.mark.parametrize("operation", operations.OPERATIONS.values(), ids=lambda operation: operation.name)
+def test_keys_are_told_what_an_operation_needs(operation):
+    for mode in ("single", "bulk"):
+        assert scopes.TITLES[operation.scope(mode)]
+    assert use.operation_words(operation.name, 2) == f"{operation.words[0]} 2 {operation.words[2]}"
+
+
+def test_workload_joins_a_series_that_there_is():
+    with pytest.raises(ValueError, match="no series 'Cars'"):
+        scopes.declare(scopes.Workload("x", "X", {"x:bulk": "x"}, ("x", "x", "x"), "Cars"))
+
+    assert "x" not in scopes.WORKLOADS
+    assert scopes.series_of("x") == len(scopes.SERIES)
