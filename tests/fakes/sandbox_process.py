@@ -92,7 +92,10 @@ def write_accounts(folder: Path, accounts: Sequence[Mapping[str, str]] = ACCOUNT
 
 @contextmanager
 def run_sandbox(
-    folder: Path, *options: str, environment: Mapping[str, str] | None = None, has_accounts: bool = True
+    folder: Path,
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+    accounts: Sequence[Mapping[str, str]] = ACCOUNTS,
 ) -> Iterator[SandboxProcess]:
     """A sandbox with its state and accounts in `folder`; its output goes to `stdout` and `stderr` there."""
     command = [
@@ -104,8 +107,8 @@ def run_sandbox(
         "--state",
         str(folder / "s"),
     ]
-    if has_accounts:
-        command += ["--accounts", str(write_accounts(folder))]
+    if accounts:
+        command += ["--accounts", str(write_accounts(folder, accounts))]
     inherited = {"PATH": os.environ.get("PATH", ""), "PYTHONWARNINGS": "error"}
     with (folder / "stderr").open("a") as errors:
         process = subprocess.Popen(

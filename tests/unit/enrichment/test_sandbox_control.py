@@ -333,7 +333,7 @@ def test_ledger_refuses_changes_in_the_database_itself(tmp_path):
 def test_accounts_come_from_the_environment_when_no_option_is_given(tmp_path, source):
     value = str(write_accounts(tmp_path)) if source == "SANDBOX_ACCOUNTS_FILE" else f" {SECRET}\n"
 
-    with run_sandbox(tmp_path, environment={source: value}, has_accounts=False) as sandbox:
+    with run_sandbox(tmp_path, environment={source: value}, accounts=()) as sandbox:
         answer = sandbox.post(SUBSCRIPTION, {})
 
     assert answer["credits"] == (1000 if source == "SANDBOX_ACCOUNTS_FILE" else 100_000)
