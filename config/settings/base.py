@@ -247,7 +247,7 @@ SINGLE_FIRST_LOOK_S = _clock(4, 0.2)
 SINGLE_LOOK_S = _clock(4, 0.2)  # between two looks for a person's answer; the distances grow
 SINGLE_LOOK_MOST_S = _clock(120, 0.2)  # up to this; from then on no slot of reading is kept for it
 # Lists that were sent that long ago are looked for that rarely: (age, gap).
-LOOK_GAPS_S = ((_clock(600), _clock(120)),)
+LOOK_GAPS_S = ((_clock(60), _clock(15)), (_clock(600), _clock(120)))
 ANSWER_S = 86_400.0  # then what Icypeas accepted and never ended is left to a person; not compressed
 RETRY_S = _clock(5)  # first wait after a connection that never opened; doubles up to a minute
 BREAKER_FIRST_S = _clock(30)  # after five paid calls without a clear answer; doubles with each further one

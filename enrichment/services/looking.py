@@ -120,7 +120,9 @@ def _give_up(batches: QuerySet[Batch], states: Sequence[BatchState], *, code: st
 
 
 def look_at_files(job: EnrichmentJob) -> None:
-    batches = _take_turn(job)
+    # With answers to fetch there is time; without any, waiting for the next look would be all that is done.
+    is_idle = not Batch.objects.filter(job=job, state=BatchState.COLLECTING).exists()
+    batches = _take_turn(job, settings.FILE_LOOK_S / (2 if is_idle else 1))
     by_ref = {batch.provider_ref: batch for batch in batches if batch.state == BatchState.SENT}
     by_name = {batch.name: batch for batch in batches if batch.state == BatchState.DOUBT}
     oldest = min((batch.intent_at for batch in batches if batch.intent_at), default=None)
@@ -145,7 +147,7 @@ def look_at_files(job: EnrichmentJob) -> None:
     )
 
 
-def _take_turn(job: EnrichmentJob) -> list[Batch]:
+def _take_turn(job: EnrichmentJob, again_s: float) -> list[Batch]:
     """The account's bulks to look for. Setting their next time first keeps other workers from reading the same."""
     assert job.key is not None
     now = db_now()
@@ -154,7 +156,6 @@ def _take_turn(job: EnrichmentJob) -> list[Batch]:
     ).select_related("job")
     batches = list(sought)
     taken = sought.filter(id__in=[batch.id for batch in batches])
-    again_s = settings.FILE_LOOK_S
     taken.update(next_at=now + timedelta(seconds=again_s))
     for age_s, gap_s in settings.LOOK_GAPS_S:
         taken.filter(intent_at__lt=now - timedelta(seconds=age_s)).update(
