@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 
 from django.db import transaction
@@ -43,12 +44,13 @@ class LostLeaseError(Exception):
 
 @dataclass
 class _Sorted:
-    """Items of one page by what they mean for us; items that are settled or not ours are left out."""
+    """Items of one page by what they mean for us. `others` have ended, too, and are settled already or not ours."""
 
     final: list[tuple[BatchItem, ProviderItem]] = field(default_factory=list)
     unclear: list[tuple[BatchItem, ProviderItem]] = field(default_factory=list)
     bad_input: list[BatchItem] = field(default_factory=list)
     not_run: list[tuple[BatchItem, ProviderItem]] = field(default_factory=list)
+    others: list[ProviderItem] = field(default_factory=list)
 
     @property
     def question_ids(self) -> list[int]:
@@ -81,7 +83,7 @@ def record_items(batch: Batch, items: Sequence[ProviderItem]) -> int:
     with transaction.atomic():
         hold(batch)
         found = _sort(batch, items)
-        _keep_contradictions(batch, items, found)
+        _keep_contradictions(batch, found)
         ids = found.question_ids
         if not ids:
             return 0
@@ -117,8 +119,9 @@ def _sort(batch: Batch, items: Sequence[ProviderItem]) -> _Sorted:
     for item in items:
         own = ours.pop(item.external_id, None)
         if own is None:
-            continue
-        if item.state is ItemState.FINAL:
+            if item.external_id and item.state is not ItemState.PENDING:
+                found.others.append(item)
+        elif item.state is ItemState.FINAL:
             (found.final if item.is_known else found.unclear).append((own, item))
         elif item.state is ItemState.BAD_INPUT:
             found.bad_input.append(own)
@@ -129,19 +132,20 @@ def _sort(batch: Batch, items: Sequence[ProviderItem]) -> _Sorted:
     return found
 
 
-def _keep_contradictions(batch: Batch, items: Sequence[ProviderItem], found: _Sorted) -> None:
+def _keep_contradictions(batch: Batch, found: _Sorted) -> None:
     """Ended items under the external id of another item, or with another outcome than the one that was written down: the
     first answer stands, the other is kept as it came, and the job's story says so."""
-    ended = [item for item in items if item.external_id and item.state is not ItemState.PENDING]
+    if not found.others:
+        return
     first = {own.external_id: (item.provider_id, item.verdict) for own, item in found.final + found.unclear}
     known = BatchItem.objects.filter(
-        batch=batch, other__isnull=True, external_id__in=[item.external_id for item in ended]
+        batch=batch, other__isnull=True, external_id__in=[item.external_id for item in found.others]
     )
     by_id = {own.external_id: own for own in known}
     settled = {own.question_id: own.external_id for own in known if own.is_settled}
     for answer in Answer.objects.filter(batch=batch, question_id__in=settled).order_by("-id"):
         first[settled[answer.question_id]] = (answer.provider_id, Verdict(answer.verdict))
-    for item in ended:
+    for item in found.others:
         stands = first.get(item.external_id)
         if item.external_id not in by_id or stands is None:
             continue
@@ -163,11 +167,12 @@ def _write_answers(batch: Batch, job: EnrichmentJob, found: _Sorted) -> Decimal:
     operation = operations.get(job.operation)
     charged = Decimal(0)
     answers = []
+    now = db_now()  # once: it is a question to the database
     for own, item in found.final:
         is_paid = job.charged_when_empty if item.is_charged is None else item.is_charged
         credits = batch.price if is_paid else Decimal(0)
         charged += credits
-        answers.append(_answer(batch, own, item, credits=credits, good_verdicts=operation.good_verdicts))
+        answers.append(_answer(batch, own, item, now, credits=credits, good_verdicts=operation.good_verdicts))
     ids = [answer.question_id for answer in Answer.objects.bulk_create(answers)]
     newest = Answer.objects.filter(question=OuterRef("id"), batch=batch).order_by("-id").values("id")[:1]
     Question.objects.filter(id__in=ids).update(latest_answer_id=Subquery(newest), busy_batch=None)
@@ -175,7 +180,13 @@ def _write_answers(batch: Batch, job: EnrichmentJob, found: _Sorted) -> Decimal:
 
 
 def _answer(
-    batch: Batch, own: BatchItem, item: ProviderItem, *, credits: Decimal, good_verdicts: Sequence[str]
+    batch: Batch,
+    own: BatchItem,
+    item: ProviderItem,
+    now: datetime,
+    *,
+    credits: Decimal,
+    good_verdicts: Sequence[str],
 ) -> Answer:
     verdict = item.verdict.value if item.verdict else "unknown"
     return Answer(
@@ -189,7 +200,7 @@ def _answer(
         raw_status=item.raw_status[:40],
         provider_id=item.provider_id[:128],
         credits=credits,
-        answered_at=db_now(),
+        answered_at=now,
     )
 
 
@@ -197,7 +208,7 @@ def _keep_unclear(batch: Batch, unclear: list[tuple[BatchItem, ProviderItem]]) -
     """Items with an unknown status: what came is kept for the receipt and reused by nobody, the rows are left to a
     person, and their question stays with the batch so that no machine asks it again."""
     for own, item in unclear:
-        answer = _answer(batch, own, item, credits=Decimal(0), good_verdicts=())
+        answer = _answer(batch, own, item, db_now(), credits=Decimal(0), good_verdicts=())
         answer.save()
         rows = EnrichmentRow.objects.filter(
             job_id=batch.job_id, question_id=own.question_id, state__in=OPEN_ROWS
