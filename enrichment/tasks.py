@@ -29,8 +29,19 @@ URGENT, WORK = "urgent", "work"
 
 @shared_task
 def run_job(job_id: int) -> None:
-    """One slice of a job."""
-    processing.run_slice(job_id)
+    """One slice of a job. Where its time was over before its work, the next one is behind whoever else waits, at once:
+    the sweep would come seconds later."""
+    if processing.run_slice(job_id):
+        _ring(job_id, is_urgent=processing.is_for_person(job_id))
+
+
+def _ring(job_id: int, *, is_urgent: bool) -> None:
+    """Wake a job, unless somebody else did."""
+    if processing.mark_dispatched(job_id):
+        # After that time it is sent again, and the older message would be a second slice of the same job.
+        run_job.apply_async(
+            (job_id,), queue=URGENT if is_urgent else WORK, expires=max(settings.LEASE_S, 10.0)
+        )
 
 
 @shared_task
@@ -66,8 +77,7 @@ def heed_hooks(account_id: int) -> None:
     """Webhooks came: check them, and look at what they name."""
     worker_seen()
     for job_id, is_urgent in hooks.heed(account_id):
-        if processing.mark_dispatched(job_id):
-            run_job.apply_async((job_id,), queue=URGENT if is_urgent else WORK)
+        _ring(job_id, is_urgent=is_urgent)
 
 
 @shared_task
@@ -81,11 +91,7 @@ def sweep_due() -> None:
     """Wake what is due and was not woken: this alone finishes every job when messages get lost."""
     worker_seen()
     for job_id, is_urgent in processing.due_jobs():
-        if processing.mark_dispatched(job_id):
-            # After that time it is sent again, and the older message would be a second slice of the same job.
-            run_job.apply_async(
-                (job_id,), queue=URGENT if is_urgent else WORK, expires=max(settings.LEASE_S, 10.0)
-            )
+        _ring(job_id, is_urgent=is_urgent)
     for job_id in uploads.due_checks():
         run_check.apply_async((job_id,), queue=WORK)
     decisions.accept_overdue()

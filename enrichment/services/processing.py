@@ -49,15 +49,16 @@ TICK_S = 0.25
 ROUND_S = 5.0  # calls side by side are begun for so long; then the job's other work has its turn
 
 
-def run_slice(job_id: int, *, should_stop: Callable[[], bool] = lambda: False) -> None:
-    """Work on a job for up to `SLICE_S`. A job that has gone, or has nothing to do, is a quiet end."""
+def run_slice(job_id: int, *, should_stop: Callable[[], bool] = lambda: False) -> bool:
+    """Work on a job for up to `SLICE_S`; whether its time was over before its work was. A job that has gone, or has
+    nothing to do, is a quiet end."""
     deadline = time.monotonic() + settings.SLICE_S
     last_beat = 0.0
     due_in: float | None = 0.0
     while time.monotonic() < deadline and not should_stop():
         if time.monotonic() - last_beat > settings.HEARTBEAT_S / send_path.BEATS:
             if not _beat(job_id):
-                return
+                return False
             last_beat = time.monotonic()
         _serve_people_first(job_id)
         due_in = _safe_step(job_id, until=deadline)
@@ -66,6 +67,7 @@ def run_slice(job_id: int, *, should_stop: Callable[[], bool] = lambda: False) -
         if due_in > 0:
             time.sleep(min(due_in, 1.0))
     _hand_over(job_id, due_in)
+    return due_in is not None and due_in <= IDLE_S
 
 
 def _beat(job_id: int) -> bool:
@@ -235,6 +237,11 @@ def _work_for_silent_jobs(job: EnrichmentJob) -> bool:
         looking.look_at_singles(job)
     finished = list(due.filter(state=BatchState.COLLECTING).values_list("id", flat=True)[:5])
     return any(collecting.collect_from(job, batch_id) for batch_id in finished) or bool(modes)
+
+
+def is_for_person(job_id: int) -> bool:
+    """Whether somebody waits for this job in front of a page."""
+    return EnrichmentJob.objects.filter(id=job_id, mode=Mode.SINGLE).exists()
 
 
 def due_jobs() -> list[tuple[int, bool]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from enrichment import tasks
 from enrichment.choices import BatchState, RowState
 from enrichment.models import Answer, Batch, EnrichmentJob, EnrichmentRow, Question
 from enrichment.providers import factory
@@ -1069,6 +1070,33 @@ def test_job_of_a_dead_slice_is_due_after_three_missed_beats(engine: Engine, set
     assert processing.due_jobs() == [(job.id, False)]
     assert processing.mark_dispatched(job.id) is True
     assert processing.due_jobs() == []  # the wake-up that is on its way has the time of a lease
+
+
+@pytest.mark.parametrize(("kind", "queue"), [("list", "work"), ("look-up", "urgent")])
+def test_slice_whose_time_is_over_before_its_work_rings_for_the_next_one(
+    engine: Engine, settings: Any, kind: str, queue: str
+) -> None:
+    settings.SLICE_S = 0.05
+    job = engine.start(3) if kind == "list" else look_up(engine)
+    engine.switch(speed=0)
+    engine.wakes.clear()
+
+    tasks.run_job(job.id)
+
+    assert engine.wakes == [("run_job", job.id, queue)]
+    job.refresh_from_db()
+    assert job.dispatched_at is not None
+    assert processing.due_jobs() == []  # the sweep need not send it again
+    assert processing.mark_dispatched(job.id) is False
+
+
+def test_slice_with_nothing_to_do_rings_for_nobody(engine: Engine) -> None:
+    job = engine.run(engine.start(3))
+    engine.wakes.clear()
+
+    tasks.run_job(job.id)
+
+    assert engine.wakes == []
 
 
 def test_wake_up_during_the_end_of_a_slice_is_not_lost(
