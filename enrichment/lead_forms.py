@@ -37,13 +37,12 @@ class SearchForm(forms.Form):
                 help_text=each.hint,
                 widget=forms.TextInput(attrs=attrs),
             )
-            if each.can_exclude:
-                self.fields[f"{each.id}_not"] = forms.CharField(
-                    label=f"{each.label}, but not",
-                    required=False,
-                    max_length=6_000,
-                    widget=forms.TextInput(attrs=attrs),
-                )
+            self.fields[f"{each.id}_not"] = forms.CharField(
+                label=f"{each.label}, but not",
+                required=False,
+                max_length=6_000,
+                widget=forms.TextInput(attrs=attrs),
+            )
         elif each.kind == CHOICES:
             self.fields[each.id] = forms.MultipleChoiceField(
                 label=each.label,

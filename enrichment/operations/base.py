@@ -79,7 +79,6 @@ class Filter:
     hint: str = ""
     choices: Sequence[str] = ()
     is_more: bool = False
-    can_exclude: bool = False
 
     @property
     def id(self) -> str:
