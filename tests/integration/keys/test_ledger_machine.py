@@ -234,6 +234,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert len(notices) == len(set(notices))
 
 
+@pytest.mark.timeout(max(180, EXAMPLES * STEPS // 10))
 @pytest.mark.django_db
 def test_ledger_keeps_its_promises_whatever_happens() -> None:
     run_state_machine_as_test(
