@@ -108,7 +108,7 @@ def job_page(
     total: int,
 ) -> JobPage:
     """One page from what `selectors.list_jobs` gave, which has one job more where there are more."""
-    found, size = list(jobs), selectors.PAGE
+    found, size = list(jobs), selectors.JOBS_A_PAGE
     has_more = len(found) > size
     if after_id is not None:
         page = found[1:] if has_more else found

@@ -125,7 +125,7 @@ def _results(request: HtmxHttpRequest, job: EnrichmentJob) -> dict[str, Any]:
     if not selectors.may_see_rows(person, job):
         return {**common, "may_see_rows": False, "who_sees_rows": who_can(Right.VIEW_ALL_ROWS)}
     page = selectors.list_rows(job, address.wanted, after=address.after, before=address.before)
-    opened = address.row and job_page.row_page(job, address.wanted, address.row, job_page.may_open(person))
+    opened = address.row and job_page.row_page(job, address.wanted, address.row, selectors.visible_to(person))
     operation = operations.get(job.operation)
     return {
         **common,
@@ -223,7 +223,7 @@ def job_row(request: HtmxHttpRequest, number: int, position: int) -> HttpRespons
     job = _job_or_404(request, number)
     _refuse_strangers(request, job)
     person, address = _person(request), _address(request, job)
-    opened = job_page.row_page(job, address.wanted, position, job_page.may_open(person))
+    opened = job_page.row_page(job, address.wanted, position, selectors.visible_to(person))
     if opened is None:
         raise Http404
     context = {
