@@ -1,7 +1,7 @@
 """Monthly budgets of teams and keys: what was set, what counts against it, and the notices at 50, 80 and 100 %.
 
-A job counts in the month in which it reserved, in the team's time zone, with all that it has reserved less what was
-released: so what is counted never exceeds a budget, whatever is charged later. Realms never mix.
+What counts in a month is what was reserved in it, in the team's time zone, less what was given back of that: so it never
+exceeds a budget, whatever is charged later. Realms never mix.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from django.db.models import Q, QuerySet
 from django.urls import reverse
 from django.utils import timezone
 
-from keys.choices import EntryKind
 from keys.clock import db_now
-from keys.credit_sum import CreditSum
+from keys.counted import counted
 from keys.models import Budget, BudgetNotice, KeyRecord, LedgerEntry
 from people import audit, notices
 from people.models import Team
@@ -102,18 +101,14 @@ def standing(budget: Budget, month: date | None = None) -> Standing:
     zone = zone_of(budget)
     begin = datetime(month.year, month.month, 1, tzinfo=zone)
     end = datetime(month.year + month.month // 12, month.month % 12 + 1, 1, tzinfo=zone)
-    entries = _entries(budget)
-    jobs = entries.filter(kind=EntryKind.RESERVED, at__gte=begin, at__lt=end).values("job")
-    sums = entries.filter(job__in=jobs).aggregate(
-        **{kind.value: CreditSum("credits", filter=Q(kind=kind), default=ZERO) for kind in EntryKind}
-    )
+    sums = counted(_entries(budget), begin, end)
     notices = BudgetNotice.objects.filter(team=budget.team, key=budget.key, realm=budget.realm, month=month)
     return Standing(
         budget=budget,
         month=month,
         credits=budget.credits or ZERO,
-        committed=sums["reserved"] - sums["released"],
-        charged=sums["charged"],
+        committed=sums.committed,
+        charged=sums.charged,
         notices=tuple(notices.order_by("threshold").values_list("threshold", "at")),
     )
 

@@ -14,12 +14,13 @@ from itertools import takewhile
 from zoneinfo import ZoneInfo
 
 from django.db import transaction
-from django.db.models import Count, FilteredRelation, Q, QuerySet
+from django.db.models import Count, FilteredRelation, Min, Q, QuerySet
 from django.db.models.functions import TruncHour
 
 from keys import budgets
 from keys.choices import EntryKind
 from keys.clock import db_now
+from keys.counted import counted
 from keys.credit_sum import CreditSum
 from keys.models import Account, ChargeHour, JobUse, KeyRecord, LedgerEntry, LedgerHold, LedgerMark
 from people.rights import Right
@@ -256,19 +257,23 @@ def charged_until() -> datetime | None:
 
 
 def committed_today(key: KeyRecord) -> Decimal:
-    """Credits that count against the key's daily cap: reserved by jobs that started today (the key's zone), less released."""
+    """Credits that count against the key's daily cap: reserved since midnight in the key's zone, less what was given back."""
     midnight = db_now().astimezone(ZoneInfo(key.time_zone)).replace(hour=0, minute=0, second=0, microsecond=0)
-    jobs_of_today = LedgerEntry.objects.filter(key=key, kind=EntryKind.RESERVED, at__gte=midnight).values(
-        "job"
-    )
-    sums = _sums(LedgerEntry.objects.filter(key=key, job__in=jobs_of_today))
-    return sums.reserved - sums.released
+    return counted(LedgerEntry.objects.filter(key=key), midnight).committed
 
 
 def reserve(*, key: KeyRecord, operation: str, job: int, credits: Decimal, note: str = "") -> None:
     """Set `credits` aside for a job, or raise `ReservationError`. The sum and the insert happen under the account's lock."""
+    if not credits:  # whatever is left: what costs nothing needs nothing
+        return
     with transaction.atomic():
         account = Account.objects.select_for_update(no_key=True).get(id=key.account_id)
+        if not KeyRecord.objects.filter(id=key.id, account=account).exists():
+            raise ReservationError(
+                f"{key.name} was just moved from {account.name} to another account. Look at the figures again.",
+                limit="account",
+                fits=ZERO,
+            )
         left = available(account).credits
         if left is not None and credits > left:
             raise ReservationError(
@@ -295,7 +300,13 @@ def reserve(*, key: KeyRecord, operation: str, job: int, credits: Decimal, note:
                     fits=standing.left,
                 )
         _append(
-            EntryKind.RESERVED, key=key, operation=operation, job=job, credits=credits, batch=None, note=note
+            EntryKind.RESERVED,
+            key=key,
+            payer=_Payer(account.id, key.team_id),
+            operation=operation,
+            job=job,
+            credits=credits,
+            note=note,
         )
         budgets.note_thresholds(key)
 
@@ -304,23 +315,27 @@ def charge(
     *, key: KeyRecord, operation: str, job: int, credits: Decimal, batch: int | None = None, note: str = ""
 ) -> None:
     """Book `credits` of the job's reservation as paid. Call inside the transaction that records the answers."""
-    if credits:
-        _append(
-            EntryKind.CHARGED, key=key, operation=operation, job=job, credits=credits, batch=batch, note=note
-        )
+    _settle(EntryKind.CHARGED, key=key, operation=operation, job=job, credits=credits, batch=batch, note=note)
 
 
 def release(
     *, key: KeyRecord, operation: str, job: int, credits: Decimal, batch: int | None = None, note: str = ""
 ) -> None:
     """Give `credits` of the job's reservation back."""
-    if credits:
-        _append(
-            EntryKind.RELEASED, key=key, operation=operation, job=job, credits=credits, batch=batch, note=note
-        )
+    _settle(
+        EntryKind.RELEASED, key=key, operation=operation, job=job, credits=credits, batch=batch, note=note
+    )
 
 
-def _append(
+@dataclass(frozen=True)
+class _Payer:
+    """Whose credits an entry moves."""
+
+    account: int
+    team: int | None
+
+
+def _settle(
     kind: EntryKind,
     *,
     key: KeyRecord,
@@ -330,13 +345,63 @@ def _append(
     batch: int | None,
     note: str,
 ) -> None:
+    """Book against the account and team that reserved, wherever the record belongs by now."""
+    if not credits:
+        return
+    for payer, share in _shares(key, job, credits):
+        _append(
+            kind,
+            key=key,
+            payer=payer,
+            operation=operation,
+            job=job,
+            credits=share,
+            batch=batch,
+            note=note,
+        )
+
+
+def _shares(key: KeyRecord, job: int, credits: Decimal) -> list[tuple[_Payer, Decimal]]:
+    """Who reserved the credits of a job that are settled now: as good as always one; of several, who reserved first."""
+    entries = LedgerEntry.objects.filter(job=job).order_by()
+    reserved = entries.filter(kind=EntryKind.RESERVED)
+    payers = [_Payer(*whose) for whose in reserved.values_list("account", "team").distinct()]
+    if len(payers) < 2:
+        return [((payers or [_Payer(key.account_id, key.team_id)])[0], credits)]
+    first = {
+        _Payer(account, team): first
+        for account, team, first in reserved.values_list("account", "team").annotate(first=Min("id"))
+    }
+    shares = []
+    for payer in sorted(payers, key=lambda each: first[each]):
+        still_open = max(_sums(entries.filter(account=payer.account, team=payer.team)).open, ZERO)
+        share = min(credits, still_open)
+        credits -= share
+        if share:
+            shares.append((payer, share))
+    if credits:  # more than was ever reserved: nothing is lost, and the ledger's checks show it
+        shares.append((payer, credits))
+    return shares
+
+
+def _append(
+    kind: EntryKind,
+    *,
+    key: KeyRecord,
+    payer: _Payer,
+    operation: str,
+    job: int,
+    credits: Decimal,
+    batch: int | None = None,
+    note: str,
+) -> None:
     LedgerEntry.objects.create(
         at=db_now(),
         kind=kind,
         credits=credits,
-        account_id=key.account_id,
+        account_id=payer.account,
         key=key,
-        team_id=key.team_id,
+        team_id=payer.team,
         operation=operation,
         job=job,
         batch=batch,

@@ -13,7 +13,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from keys import findings
+from keys import findings, ledger
 from keys import hours as key_hours
 from keys.choices import USABLE_STATES, KeyState, Realm
 from keys.clock import db_now
@@ -168,8 +168,10 @@ def change_key(actor: audit.Actor, key: KeyRecord, spec: KeySpec, *, reason: str
         raise KeyRecordError(found)
     with transaction.atomic():
         key = _lock(key)
-        before, lacked = _facts(key), requirements(key)
+        before, lacked, account = _facts(key), requirements(key), key.account
         _apply(key, spec)
+        if key.account != account:
+            _keep_account(key, account)
         lacks = requirements(key)
         if key.state == KeyState.DRAFT and not lacks:
             key.state = KeyState.ACTIVE
@@ -200,6 +202,24 @@ def _keep_complete(key: KeyRecord, lacked: Mapping[str, str], lacks: Mapping[str
     if lost:
         raise KeyRecordError(
             {name: f"An active record needs {words}. Quarantine it first." for name, words in lost.items()}
+        )
+
+
+def _keep_account(key: KeyRecord, account: Account) -> None:
+    """Jobs under way keep their record on its account: only there their credits are set aside and their rows are found.
+    The lock keeps reservations back until the change is committed."""
+    Account.objects.select_for_update(no_key=True).get(id=account.id)
+    held = ledger.open_jobs(key)
+    if held:
+        jobs = ", ".join(f"#{job}" for job in [*held][:5]) + ("…" if len(held) > 5 else "")
+        credits = ledger.words(sum(held.values(), Decimal(0)))
+        one = len(held) == 1
+        raise KeyRecordError(
+            {
+                "account": f"{'Job' if one else 'Jobs'} {jobs} {'holds' if one else 'hold'} {credits} credits on {account.name}. "
+                f"Wait until {'it is' if one else 'they are'} over, decide {'its' if one else 'their'} uncertain rows, or cancel; "
+                "or make another record for the other account."
+            }
         )
 
 

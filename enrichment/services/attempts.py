@@ -7,6 +7,7 @@ the draft already or in the finished job; the original cells stay as they came.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
 from django.db import transaction
 from django.db.models import F, QuerySet
@@ -137,6 +138,8 @@ def retry(actor: audit.Actor, job_id: int, codes: Sequence[str]) -> EnrichmentJo
         if not count:
             raise AttemptError("No row has one of the chosen reasons any more. Reload the page.")
         job.prepared_at = None
+        if job.freshness_days:  # with 0 the answers of this job's own start are as fresh as was asked for
+            job.fresh_after = db_now() - timedelta(days=job.freshness_days)
         try:
             credits = reservations.cover(job, note="next attempt")
         except ledger.ReservationError as error:
@@ -145,6 +148,7 @@ def retry(actor: audit.Actor, job_id: int, codes: Sequence[str]) -> EnrichmentJo
             state=JobState.QUEUED,
             attempt=F("attempt") + 1,
             prepared_at=None,
+            fresh_after=job.fresh_after,
             finished_at=None,
             dispatched_at=None,
             next_due_at=db_now(),

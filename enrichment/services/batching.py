@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import ceil
 
 from django.conf import settings
@@ -144,7 +144,7 @@ def _form_batch(job: EnrichmentJob) -> Batch | None:
             if cursor is None:
                 return None
         size = _batch_size(locked, operation)
-        ids = list(leads.order_by("position").values_list("question_id", flat=True)[:size])
+        ids = list(dict.fromkeys(leads.order_by("position").values_list("question_id", flat=True)[:size]))
         if not ids:
             answers.leave_in_doubt(locked)
             return None
@@ -217,14 +217,21 @@ def _next_page(job: EnrichmentJob, rows: QuerySet[EnrichmentRow]) -> dict[str, s
     if last and not token:
         _leave_unasked(job, rows, NO_MORE_LEADS, NO_MORE_LEADS_TEXT)
         return None
-    if any(
-        batch.state in (BatchState.UNCERTAIN, BatchState.REFUSED)
-        for batch in batches
-        if last is None or batch.number > last.number
+    beyond = [batch for batch in batches if last is None or batch.number > last.number]
+    if any(batch.state in (BatchState.UNCERTAIN, BatchState.REFUSED) for batch in beyond) or _is_given_up(
+        job, beyond
     ):
         _leave_unasked(job, rows, LISTING_BROKE, LISTING_BROKE_TEXT)
         return None
     return {"token": token}
+
+
+def _is_given_up(job: EnrichmentJob, pages: Sequence[Batch]) -> bool:
+    """Whether a lost page was accepted as paid: to fetch it now would pay for it again."""
+    places = BatchItem.objects.filter(batch__in=pages).values("question")
+    return EnrichmentRow.objects.filter(
+        job=job, question__in=places, reason_code=EnrichmentRow.ACCEPTED_PAID
+    ).exists()
 
 
 def _leave_unasked(job: EnrichmentJob, rows: QuerySet[EnrichmentRow], code: str, text: str) -> None:

@@ -18,7 +18,7 @@ from django.db.models import Exists, F, OuterRef, QuerySet
 from enrichment import operations
 from enrichment.choices import OPEN_ROWS, WORKED_ON, BatchState, JobState, Mode, RowState
 from enrichment.models import Batch, BatchItem, EnrichmentJob, EnrichmentRow, Question
-from enrichment.services.answers import ASKED_ELSEWHERE
+from enrichment.services.answers import ASKED_ELSEWHERE, hold
 from enrichment.services.transitions import lock_job, move_rows, reopen, tell
 from keys import gate, ledger
 from keys.clock import db_now
@@ -136,6 +136,8 @@ def send_again(actor: audit.Actor, job_id: int, chosen: Sequence[Chosen], *, rea
             move_rows(job.id, rows_of(batch), RowState.WAITING, answer=None, reason_code="", reason="")
             _end(batch, f"Sent again by {actor.text}")
         reopen(job)
+        if job.state != JobState.PAUSED:  # of a paused one other rows may wait without a reservation
+            EnrichmentJob.objects.filter(id=job.id).update(holds_reservation=True)
         _note(
             actor,
             job,
@@ -150,9 +152,10 @@ def send_again(actor: audit.Actor, job_id: int, chosen: Sequence[Chosen], *, rea
 
 def pay_again(batch: Batch) -> bool:
     """Send the rows of a lost call again within the limit that a person set before the start; False beyond it, or when
-    the job does not run or the credits cannot be reserved."""
+    the job does not run or the credits cannot be reserved. Raises `LostLeaseError`."""
     with transaction.atomic():
         job = lock_job(batch.job_id)
+        hold(batch)
         rows = EnrichmentRow.objects.filter(job=job, question__busy_batch=batch, state__in=OPEN_ROWS)
         credits = rows.filter(is_lead=True).count() * batch.price
         if job.state != JobState.RUNNING or job.paid_again + credits > job.pay_again_limit:

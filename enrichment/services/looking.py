@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
@@ -32,6 +33,7 @@ TOO_LATE = "too_late"
 TOO_LATE_TEXT = "Icypeas accepted this and gave no answer within a day. It may have been charged."
 UNREADABLE = "unreadable"
 UNREADABLE_TEXT = "The job was cancelled, and for a day Icypeas refused to tell what became of this. It may have been charged."
+BY_ID = 5  # searches that one look asks for by their own ids; each takes a slot of reading
 CLOCK_SKEW = timedelta(minutes=10)  # between the database's clock and Icypeas'
 
 
@@ -91,7 +93,29 @@ def _give_up_late(job: EnrichmentJob, modes: Iterable[str]) -> None:
     late = Batch.objects.filter(
         account_id=job.key.account_id, mode__in=modes, state=BatchState.SENT, sent_at__lt=before
     )
-    _give_up(late, (BatchState.SENT,), code=TOO_LATE, text=TOO_LATE_TEXT)
+    sought = [batch.id for batch in late if batch.mode != Mode.SINGLE or _was_asked_for(job, batch)]
+    _give_up(late.filter(id__in=sought), (BatchState.SENT,), code=TOO_LATE, text=TOO_LATE_TEXT)
+
+
+def _was_asked_for(job: EnrichmentJob, batch: Batch) -> bool:
+    """Ask for searches by their own ids before they are given up, a few at each look: a listing shows the newest only.
+    Whether each was asked for."""
+    asked = set((batch.cursor or {}).get("asked", ()))
+    left = BatchItem.objects.filter(batch=batch, is_settled=False).exclude(provider_id="")
+    items = list(left.exclude(external_id__in=asked).select_related("question").order_by("id")[:BY_ID])
+    for item in items:
+        _ask_for(job, batch, item, is_for_person=False)
+        asked.add(item.external_id)
+        Batch.objects.filter(id=batch.id).update(cursor={"asked": sorted(asked)})
+    return not left.exclude(external_id__in=asked).exists()
+
+
+def _ask_for(job: EnrichmentJob, batch: Batch, item: BatchItem, *, is_for_person: bool) -> bool:
+    """Ask for one search by its own id; whether Icypeas has it."""
+    found = send_path.read_single(job, item, is_for_person=is_for_person)
+    if found is not None:
+        _take_in(batch, found)
+    return found is not None
 
 
 def give_up_cancelled(job_id: int) -> bool:
@@ -309,19 +333,20 @@ def _look_deeper(
     is_cut: bool,
     is_for_person: bool,
 ) -> None:
-    """Searches that the listing did not show. One that lies behind the pages that we read is asked for by its own id, one
-    at a time; after all pages, what is in doubt is not there."""
-    by_id = None
-    for item in sought.values():
-        batch = batches[item.batch_id]
-        if batch.state == BatchState.DOUBT:
-            _not_seen(batch)
-        elif item.provider_id and is_cut and by_id is None:
-            by_id = item
-    if by_id is not None:
-        found = send_path.read_single(job, by_id, is_for_person=is_for_person)
-        if found is not None:
-            _take_in(batches[by_id.batch_id], found)
+    """Searches that the listing did not show. Those that may lie behind the pages that we read are asked for by their own
+    ids, a few at each look and by lot, so that one without end keeps no other back; what is in doubt and has none, or
+    is not found by it, is not there."""
+    known = [item for item in sought.values() if item.provider_id and is_cut]
+    chosen = random.sample(known, min(len(known), BY_ID))
+    there = {
+        item.batch_id
+        for item in chosen
+        if _ask_for(job, batches[item.batch_id], item, is_for_person=is_for_person)
+    }
+    missed = {item.batch_id for item in sought.values() if item not in known or item in chosen} - there
+    for batch_id in missed:
+        if batches[batch_id].state == BatchState.DOUBT:
+            _not_seen(batches[batch_id])
 
 
 def _keep_next_look(account_id: int) -> None:

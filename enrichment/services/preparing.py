@@ -32,7 +32,7 @@ def prepare(job: EnrichmentJob) -> None:
         answer = Subquery(Question.objects.filter(id=OuterRef("question_id")).values("latest_answer_id")[:1])
         cached = move_rows(job.id, known, RowState.CACHED, answer_id=answer)
         answers.leave_in_doubt(locked)
-        leads = _choose_leads(waiting)
+        leads = _choose_leads(locked, waiting)
         locked.state, locked.prepared_at = JobState.RUNNING, db_now()
         if locked.is_sampling:
             _choose_sample(locked, leads)
@@ -53,13 +53,22 @@ def _tell_the_planner() -> None:
             cursor.execute(f"ANALYZE {tables}")
 
 
-def _choose_leads(waiting: QuerySet[EnrichmentRow]) -> int:
-    """Mark the first row of each question as the one that stands for it; how many there are.
+def _choose_leads(job: EnrichmentJob, waiting: QuerySet[EnrichmentRow]) -> int:
+    """Mark the first row of each question as the one that stands for it; how many there are. Where a row of the job that
+    is at Icypeas, or may be, stands for a question already, no other does.
 
     The ids come here and go back in chunks: as one statement, on a table that was just filled, it takes a time that grows
     squared on both databases, which know nothing of its size yet.
     """
-    groups = waiting.order_by().values("question_id").annotate(first=Min("id"))
+    waiting.filter(is_lead=True).update(is_lead=False)  # a row that is sent again, beside a corrected one
+    sent = (RowState.IN_FLIGHT, RowState.UNCERTAIN)
+    stands = list(
+        EnrichmentRow.objects.filter(job=job, is_lead=True, state__in=sent).values_list(
+            "question_id", flat=True
+        )
+    )
+    free = waiting.exclude(question_id__in=stands) if stands else waiting
+    groups = free.order_by().values("question_id").annotate(first=Min("id"))
     firsts = array("q", groups.values_list("first", flat=True).iterator())
     chunks = (firsts[start : start + CHUNK].tolist() for start in range(0, len(firsts), CHUNK))
     return sum(waiting.filter(id__in=chunk).update(is_lead=True) for chunk in chunks)

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
+from django.db import IntegrityError, transaction
 
 from enrichment import operations, tasks
 from enrichment.choices import JobState, Source
@@ -48,6 +49,7 @@ def fetch(
     pay_again_limit: Decimal = Decimal(0),
 ) -> EnrichmentJob:
     """Start a job that fetches `wanted` leads. Pressing twice starts it once. Raises `SubmissionError`; then there is no job."""
+    token = submission.token_of(token, operation, {**query, "wanted": wanted})
     earlier = EnrichmentJob.objects.filter(start_token=token).exclude(state=JobState.CANCELLED).first()
     if earlier is not None:
         return earlier
@@ -68,8 +70,13 @@ def fetch(
         encoding="utf-8",
         name=name,
     )
+    try:
+        with transaction.atomic():
+            EnrichmentJob.objects.filter(id=draft.id).update(query=dict(query), start_token=token)
+    except IntegrityError:  # pressed twice within the same moment
+        submission.discard_draft(actor, draft.id, reason="pressed twice")
+        return EnrichmentJob.objects.get(start_token=token)
     uploads.check_rows(draft.id)
-    EnrichmentJob.objects.filter(id=draft.id).update(query=dict(query), start_token=token)
     order = submission.StartOrder(
         key=key,
         purpose=purpose,

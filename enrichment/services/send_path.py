@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from django.conf import settings
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 from django.db.models import QuerySet
 from django.urls import reverse
 
@@ -71,6 +71,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BEATS = 3  # in HEARTBEAT_S; a slice that misses so many counts as gone
+RECORD_PAUSES_S = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 MAX_CLAIMS = 3  # a batch that took three workers down before it was sent is not tried a fourth time
 POISON = "poison"
 POISON_TEXT = "This batch stopped three workers before it was sent, so it is left out; nothing was charged."
@@ -148,8 +149,25 @@ def _call(
                 seconds=error.retry_after_s / max(settings.ICYPEAS_RATE_FACTOR, 1),
             )
         raise
-    gate.record(permit, Outcome.OK, duration_ms=_ms(started))
+    try:
+        _persist(lambda: gate.record(permit, Outcome.OK, duration_ms=_ms(started)))
+    except DatabaseError as fault:  # the answer counts for more than its line among the calls
+        log.error("a call of %s is not among the calls: %s", permit.key.name, type(fault).__name__)
     return answer
+
+
+def _persist(record: Callable[[], None]) -> None:
+    """Write down what a call brought. An answer that nothing looks up exists only here, so a database that is busy, or was
+    restarted, is tried again for as long as it takes such a thing to pass."""
+    for pause_s in (*RECORD_PAUSES_S, None):
+        try:
+            return record()
+        except (OperationalError, InterfaceError) as error:
+            if pause_s is None or connection.in_atomic_block:
+                raise
+            log.warning("what a call brought is not written down yet: %s", type(error).__name__)
+            connection.close()
+            time.sleep(pause_s)
 
 
 def _provider(permit: gate.Permit) -> Provider:
@@ -287,9 +305,11 @@ def send(batch: Batch) -> None:
                 # Also a list of a route that answers at once, where Icypeas chose to answer later.
                 _sent(batch, receipt, Mode.BULK)
             elif isinstance(receipt, LeadPage):
-                _fetched(batch, receipt)
+                page = receipt
+                _persist(lambda: _fetched(batch, page))
             else:
-                _answered(batch, receipt)
+                answers = receipt
+                _persist(lambda: _answered(batch, answers))
 
 
 def _intent(batch: Batch, items: list[BatchItem]) -> Callable[[gate.Permit], None]:

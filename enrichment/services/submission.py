@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
@@ -123,6 +125,10 @@ def _check_order(job: EnrichmentJob, order: StartOrder) -> None:
             "The rows of this list are not checked yet. Wait for the check, or correct the file."
         )
     operation = operations.get(job.operation)
+    if operation.is_search and not job.query:
+        raise SubmissionError(
+            "This search has no filters: its page was left while it was made. Search again."
+        )
     refused = gate.refusal(order.key, environment=order.key.environment, scope=operation.scope(job.mode))
     if refused:
         raise SubmissionError(refused[1], field="key")
@@ -233,13 +239,14 @@ def look_up(
 ) -> EnrichmentJob:
     """One form: a job of one row, sent as a single search. Raises `SubmissionError` (also for an input that cannot be asked)."""
     assert actor.user is not None
-    earlier = EnrichmentJob.objects.filter(start_token=token).first()
-    if earlier is not None:
-        return earlier  # the first press won
     chosen = operations.get(operation)
     outcome = chosen.check(told)
     if isinstance(outcome, Skipped):
         raise SubmissionError(outcome.text)
+    token = token_of(token, operation, outcome.inputs)
+    earlier = EnrichmentJob.objects.filter(start_token=token).first()
+    if earlier is not None:
+        return earlier  # the first press won
     with transaction.atomic():
         try:
             with transaction.atomic():
@@ -274,6 +281,13 @@ def look_up(
 def new_token() -> str:
     """Goes into a form once; the same token starts the same job."""
     return secrets.token_hex(16)
+
+
+def token_of(form_token: str, operation: str, asked: Mapping[str, Any]) -> str:
+    """A form's token with what the form asks: pressed twice it is one job, sent again with other inputs it is another."""
+    return hashlib.sha256(
+        json.dumps([form_token, operation, dict(asked)], sort_keys=True).encode()
+    ).hexdigest()
 
 
 def pause_job(actor: audit.Actor, job_id: int, *, reason: str = "") -> EnrichmentJob:

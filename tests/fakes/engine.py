@@ -111,9 +111,12 @@ def books_fit(job: EnrichmentJob) -> bool:
     money = ledger.job_sums(job.id)
     assert money.reserved == money.charged + money.released + money.open
     if now.state in ACTIVE and now.prepared_at is None and now.state != JobState.CANCELLING:
-        asks = rows.filter(state=RowState.WAITING).values("digest").distinct().count()
-        uncertain = rows.filter(is_lead=True, state=RowState.UNCERTAIN).count()
-        assert uncertain * now.price <= money.open <= (asks + uncertain) * now.price, story(job)
+        # Rows that a person lets be sent again meanwhile stand for their question beside those that are not linked yet.
+        leads = dict(rows.filter(is_lead=True).values_list("state").annotate(Count("id")))
+        asks = rows.filter(state=RowState.WAITING, is_lead=False).values("digest").distinct().count()
+        at_risk = leads.get(RowState.UNCERTAIN, 0) + leads.get(RowState.IN_FLIGHT, 0)
+        most = asks + at_risk + leads.get(RowState.WAITING, 0)
+        assert at_risk * now.price <= money.open <= most * now.price, story(job)
     else:
         leads = rows.filter(is_lead=True)
         holding = leads.filter(state__in=(RowState.IN_FLIGHT, RowState.UNCERTAIN)).count()

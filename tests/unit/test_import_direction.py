@@ -44,6 +44,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("keys.secrets.env", "keys.secrets.vault", "keys.secrets.aws"),
     ("keys.secrets.base",),
     ("keys.secrets",),
+    ("keys.counted",),
     ("keys.budgets",),
     ("keys.ledger", "keys.limiter", "keys.presence"),
     ("keys.breaker", "keys.calls"),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.db.models import Count
 
-from enrichment.models import EnrichmentJob, EnrichmentRow
-from enrichment.services import attempts, submission
+from enrichment.models import Answer, BatchItem, EnrichmentJob, EnrichmentRow
+from enrichment.services import attempts, decisions, submission
+from enrichment.services.decisions import Act, Chosen
 from keys import ledger
+from keys.clock import db_now
 from people.audit import Actor
 from people.models import AuditEntry
-from tests.fakes.engine import Engine, assert_paid_once, books_fit, exported
+from tests.fakes.engine import Engine, assert_paid_once, books_fit, exported, paid_inputs
 
 
 def finished_with_bad_input(engine: Engine) -> EnrichmentJob:
@@ -133,3 +137,39 @@ def test_rows_skipped_for_a_warning_may_be_asked_after_all(engine: Engine) -> No
     job = engine.run(submission.retry_rows(Actor(engine.person), job.id, ["odd"]))
 
     assert (job.rows_skipped, job.rows_answered) == (0, 2)
+
+
+@pytest.mark.parametrize("act", [Act.SEND_AGAIN, Act.LOOK_AGAIN])
+def test_row_corrected_to_one_that_is_decided_meanwhile_is_asked_with_it(engine: Engine, act: Act) -> None:
+    engine.switch(visibility_lag_s=2_000)  # listed after both looks
+    engine.fault("/bulk-search", "reset_after_accept", times=1)
+    job = engine.run(engine.start(["ann at sbx-found.example", "ann@sbx-found.example"]))
+    assert (job.rows_skipped, job.rows_uncertain) == (1, 1)
+    engine.switch(visibility_lag_s=0)
+    actor = Actor(engine.person)
+
+    attempts.correct_row(actor, job.id, 1, {"email": "ann@sbx-found.example"})
+    submission.retry_rows(actor, job.id, [attempts.CORRECTED])
+    chosen = [Chosen(batch.id, batch.fence) for batch in decisions.uncertain_batches().filter(job=job)]
+    submission.decide(actor, job.id, act, chosen, reason="The page of the day before")
+    job = engine.run(job)
+
+    assert (job.state, job.rows_answered) == ("completed", 2)
+    # Once lost, and once more only because a person said so; never twice in one batch.
+    assert max(paid_inputs(engine.sandbox).values()) == (2 if act == Act.SEND_AGAIN else 1)
+    assert not BatchItem.objects.values("batch", "question").annotate(n=Count("id")).filter(n__gt=1).exists()
+    books_fit(job)
+
+
+def test_next_attempt_takes_no_answer_that_is_older_than_the_job_allows(engine: Engine) -> None:
+    first = engine.run(engine.start(["ann@sbx-found.example"]))
+    Answer.objects.filter(job=first).update(answered_at=db_now() - timedelta(days=60))
+    job = engine.run(engine.start(["ann at sbx-found.example", "bob@sbx-found.example"]))
+    EnrichmentJob.objects.filter(id=job.id).update(fresh_after=db_now() - timedelta(days=130))
+    attempts.correct_row(Actor(engine.person), job.id, 1, {"email": "ann@sbx-found.example"})
+    EnrichmentJob.objects.filter(id=job.id).update(freshness_days=30)
+
+    job = engine.run(submission.retry_rows(Actor(engine.person), job.id, [attempts.CORRECTED]))
+
+    assert (row(job, 1).state, row(job, 2).state) == ("found", "found")
+    assert paid_inputs(engine.sandbox)[("ann@sbx-found.example",)] == 2

@@ -482,3 +482,20 @@ def test_page_without_uncertain_batches_says_so(engine: Engine, as_person: AsPer
     assert b"decided together with the job that asked" in client.get(page_url(later)).content
     decide(engine, job, Act.ACCEPT)
     assert b"No batch of this job is uncertain." in client.get(page_url(job)).content
+
+
+def test_rows_that_are_sent_again_stay_covered_after_a_reservation_was_given_back(
+    engine: Engine, settings: Any
+) -> None:
+    settings.BATCH_ROWS = 2
+    engine.fault(SUBMIT, "reset_before", times=2)
+    job = engine.run(engine.start(4))
+    assert (job.rows_uncertain, Batch.objects.filter(job=job).count()) == (4, 2)
+    EnrichmentJob.objects.filter(id=job.id).update(holds_reservation=False)  # as after a long pause
+
+    decide(engine, job, Act.SEND_AGAIN)
+    while not job.is_finished:
+        engine.step(job)
+        assert ledger.job_sums(job.id).open >= 0
+
+    assert job.rows_answered == job.rows_total

@@ -13,7 +13,7 @@ import pytest
 from enrichment.choices import BatchState
 from enrichment.models import Batch, BatchItem, EnrichmentJob
 from enrichment.providers.base import ItemPage, ItemState, ProviderItem
-from enrichment.services import looking, send_path, submission
+from enrichment.services import decisions, looking, send_path, submission
 from keys import ledger
 from keys.clock import db_now
 from keys.models import Account, Breaker, Call
@@ -227,3 +227,47 @@ def test_reads_that_fail_come_ever_more_rarely(engine: Engine, settings: Any) ->
 
     assert waits == sorted(waits)
     assert waits[-1] > 4 * settings.RETRY_S
+
+
+def behind_all_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More newer searches than we read: the listing goes on and on and never shows ours."""
+    empty = ItemPage(items=[], cursor=[[1], [2]], raw_count=100)
+    monkeypatch.setattr(looking.send_path, "read_singles", lambda *args, **more: empty)
+
+
+def test_person_who_looks_again_gets_what_lies_behind_all_pages(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = look_up(engine)
+    while not Batch.objects.filter(job=job, state=BatchState.SENT).exists():
+        engine.step(job)
+    behind_all_pages(monkeypatch)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(looking.send_path, "read_single", lambda *args, **more: None)
+        Batch.objects.filter(job=job).update(sent_at=db_now() - timedelta(days=2))
+        assert engine.run(job).rows_uncertain == 1
+    chosen = [decisions.Chosen(batch.id, batch.fence) for batch in decisions.uncertain_batches()]
+
+    submission.decide(
+        Actor(engine.person), job.id, decisions.Act.LOOK_AGAIN, chosen, reason="Icypeas says it is there"
+    )
+
+    assert engine.run(job).rows_found == 1
+    assert paid_credits(engine.sandbox) == ledger.job_sums(job.id).charged
+
+
+def test_each_search_is_asked_for_by_its_id_before_a_list_of_them_is_given_up(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.switch(lookups_later=True)
+    engine.credits("500")
+    people = [f"p{number}@sbx-found.example" for number in range(12)]
+    job = engine.begin(engine.draft(["email", *people], operation="reverse-lookup"))
+    while not Batch.objects.filter(job=job, state=BatchState.SENT).exists():
+        engine.step(job)
+    behind_all_pages(monkeypatch)
+    Batch.objects.filter(job=job).update(sent_at=db_now() - timedelta(days=2))
+
+    job = engine.run(job)
+
+    assert (job.state, job.rows_found, job.rows_uncertain) == ("completed", 12, 0)

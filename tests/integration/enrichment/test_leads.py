@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import threading
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import OperationalError, connection
 from django.test import Client
 
 from enrichment.models import Batch, EnrichmentJob, LeadCount
-from enrichment.services import lead_counts, searching, submission
-from keys import ledger
+from enrichment.services import answers, decisions, lead_counts, searching, send_path, submission
+from enrichment.services.decisions import Chosen
+from keys import gate, ledger
 from keys.models import Call
 from people.audit import Actor
 from people.models import User
@@ -281,3 +284,136 @@ def test_viewer_sees_the_page_and_may_not_count_or_fetch(engine: Engine, as_pers
     assert "can fetch leads" in viewer.get("/leads/find-people/").content.decode()
     assert viewer.post("/leads/find-people/count/", FORM).status_code == 403
     assert viewer.post("/leads/find-people/", FORM).status_code == 403
+
+
+def test_lost_page_that_was_accepted_while_the_job_was_paused_is_not_fetched_again(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = fetch(engine, 250)
+    one_page(engine, job)
+    engine.fault("/find-people", "reset_after_accept", times=1)
+    lose = send_path._doubt
+
+    def lose_and_pause(*args: Any) -> None:
+        lose(*args)
+        submission.pause_job(Actor(engine.person), job.id)
+
+    monkeypatch.setattr(send_path, "_doubt", lose_and_pause)
+    engine.run(job)
+    monkeypatch.setattr(send_path, "_doubt", lose)
+    assert EnrichmentJob.objects.get(id=job.id).state == "paused"
+    chosen = [Chosen(batch.id, batch.fence) for batch in decisions.uncertain_batches().filter(job=job)]
+    submission.decide(Actor(engine.person), job.id, decisions.Act.ACCEPT, chosen, reason="Not worth a ticket")
+
+    submission.resume_job(Actor(engine.person), job.id)
+    job = engine.run(job)
+
+    assert (job.state, job.rows_found, job.rows_failed, job.rows_skipped) == ("completed", 50, 50, 150)
+    assert max(paid_inputs(engine.sandbox).values()) == 1
+    assert engine.sent("/find-people") == 2
+
+
+def test_two_presses_within_one_moment_make_one_search(engine: Engine) -> None:
+    token = submission.new_token()
+    engine.credits("500")
+    both = threading.Barrier(2)
+    made: list[object] = []
+
+    def press() -> None:
+        try:
+            both.wait(10)
+            made.append(
+                searching.fetch(
+                    Actor(engine.person),
+                    operation="find-people",
+                    query=SALES,
+                    wanted=5,
+                    key=engine.key,
+                    purpose="x",
+                    token=token,
+                ).id
+            )
+        except Exception as error:
+            made.append(error)
+        finally:
+            connection.close()
+
+    presses = [threading.Thread(target=press) for _ in range(2)]
+    for each in presses:
+        each.start()
+    for each in presses:
+        each.join(30)
+
+    assert made == [made[0]] * 2
+    assert isinstance(made[0], int)
+    assert not EnrichmentJob.objects.filter(state="draft").exists()
+
+
+def test_form_that_comes_again_with_another_search_starts_that_one(engine: Engine) -> None:
+    token = submission.new_token()
+    first = fetch(engine, 20, token=token)
+
+    second = fetch(engine, 20, {**SALES, "profileLocation": {"include": ["PL"]}}, token=token)
+
+    assert first.id != second.id
+    assert fetch(engine, 20, token=token).id == first.id
+
+
+def test_search_without_filters_is_not_started(engine: Engine) -> None:
+    job = fetch(engine, 20)
+    submission.cancel_job(Actor(engine.person), job.id)
+    EnrichmentJob.objects.filter(id=job.id).update(state="draft", query={})
+    order = submission.StartOrder(key=engine.key, purpose="x", freshness_days=0, token=job.start_token)
+    EnrichmentJob.objects.filter(id=job.id).update(start_token=order.token, rows_waiting=20)
+
+    with pytest.raises(submission.SubmissionError, match="no filters"):
+        submission.start_job(Actor(engine.person), job.id, order)
+
+
+def test_answers_in_hand_outlive_a_database_that_is_busy(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(send_path, "RECORD_PAUSES_S", (0.01, 0.01, 0.01))
+    troubles = {"record": 2, "_fetched": 2}
+
+    def troubled(owner: object, name: str) -> None:
+        real = getattr(owner, name)
+
+        def busy(*args: Any, **more: Any) -> Any:
+            if troubles[name]:
+                troubles[name] -= 1
+                raise OperationalError("database is locked")
+            return real(*args, **more)
+
+        monkeypatch.setattr(owner, name, busy)
+
+    job = fetch(engine, 50)
+    troubled(gate, "record")
+    troubled(send_path, "_fetched")
+
+    job = engine.run(job)
+
+    assert (job.state, job.rows_found, troubles) == ("completed", 50, {"record": 0, "_fetched": 0})
+    assert engine.sent("/find-people") == 1
+
+
+def test_worker_that_stood_still_does_not_end_a_page_that_waits_for_a_person(engine: Engine) -> None:
+    job = fetch(engine, 250)
+    one_page(engine, job)
+    engine.fault("/find-people", "reset_after_accept", times=1)
+    job = engine.run(job)
+    batch = decisions.uncertain_batches().get(job=job)
+    stale = replace_fence(batch)
+
+    with pytest.raises(answers.LostLeaseError):
+        decisions.pay_again(stale)
+
+    batch.refresh_from_db()
+    assert batch.state == "uncertain"
+
+
+def replace_fence(batch: Batch) -> Batch:
+    """The batch as a worker that slept has it."""
+    stale = Batch.objects.get(id=batch.id)
+    stale.fence -= 1
+    return stale

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +12,7 @@ from django.db import connection
 
 from keys import budgets, gate, ledger
 from keys.choices import Outcome
+from keys.clock import db_now
 from keys.models import Budget, BudgetNotice, KeyRecord, LedgerEntry
 from people.audit import SYSTEM, Actor
 from people.models import AuditEntry, Team
@@ -226,3 +227,87 @@ def test_who_may_not_set_it_a_past_month_and_no_reason_are_refused(team: Team) -
     assert set(refused.value.fields) == {"owner", "credits", "first_month", "reason"}
     assert not Budget.objects.exists()
     assert SYSTEM.user is None
+
+
+def a_month_ago(job: int) -> None:
+    LedgerEntry.objects.filter(job=job).update(at=db_now() - timedelta(days=32))
+
+
+@pytest.mark.parametrize("limit", ["budget", "cap"])
+def test_job_of_before_that_reserves_again_counts_with_what_it_reserves_now(
+    team: Team, key: KeyRecord, limit: str
+) -> None:
+    if limit == "budget":
+        budget_of(100, team=team)
+    else:
+        KeyRecord.objects.filter(id=key.id).update(daily_cap=100)
+        key.refresh_from_db()
+    reserve(key, 1, 100)
+    ledger.charge(key=key, operation="email-search", job=1, credits=Decimal(95))
+    ledger.release(key=key, operation="email-search", job=1, credits=Decimal(5))
+    a_month_ago(job=1)
+
+    reserve(key, 1, 10)
+
+    errand = gate.Errand(
+        key_id=key.id,
+        environment=key.environment,
+        scope="email-search:bulk",
+        route="bulk-search",
+        interval_s=0,
+        rows=3,
+    )
+    with pytest.raises(gate.GateRefusedError) as beyond:
+        gate.admit(errand, max_wait_s=0)
+    assert beyond.value.outcome == Outcome.SECRET_MISSING  # which is asked after budget and cap
+    with pytest.raises(ledger.ReservationError) as refused:
+        reserve(key, 2, 91)
+    assert (refused.value.limit, refused.value.fits) == (limit, 90)
+
+
+def test_each_month_keeps_what_was_reserved_in_it(team: Team, key: KeyRecord) -> None:
+    budget = budget_of(1000, team=team)
+    reserve(key, 1, 100)
+    ledger.charge(key=key, operation="email-search", job=1, credits=Decimal(60))
+    a_month_ago(job=1)
+    before = budgets.month_of(budget, db_now() - timedelta(days=32))
+
+    reserve(key, 1, 50)
+    ledger.release(
+        key=key, operation="email-search", job=1, credits=Decimal(45)
+    )  # 40 of the first, 5 of the second
+    ledger.charge(key=key, operation="email-search", job=1, credits=Decimal(7))
+
+    then, now = budgets.standing(budget, before), budgets.standing(budget)
+    assert (then.committed, then.charged) == (60, 60)
+    assert (now.committed, now.charged) == (45, 7)
+
+
+def test_team_that_reserved_gets_back_and_pays_though_the_record_has_another_by_now(
+    team: Team, key: KeyRecord
+) -> None:
+    other = factories.make_team("Sales")
+    mine, theirs = budget_of(100, team=team), budget_of(100, team=other)
+    reserve(key, 1, 80)
+    key.team = other
+    key.save()
+    reserve(key, 1, 30)
+
+    ledger.release(key=key, operation="email-search", job=1, credits=Decimal(50))
+    ledger.charge(key=key, operation="email-search", job=1, credits=Decimal(40))
+
+    first, second = budgets.standing(mine), budgets.standing(theirs)
+    assert (first.committed, first.charged) == (30, 30)
+    assert (second.committed, second.charged) == (30, 10)
+    assert ledger.job_sums(1).open == 20
+
+
+def test_what_costs_nothing_starts_whatever_is_left(team: Team, key: KeyRecord) -> None:
+    budget_of(0, team=team)
+    reserve_more = factories.make_key(account=key.account)
+    reserve(reserve_more, 1, 900)
+    type(key.account).objects.filter(id=key.account_id).update(balance=Decimal(100))
+
+    reserve(key, 2, 0)
+
+    assert not LedgerEntry.objects.filter(job=2).exists()

@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 from django.utils import timezone
 
+from keys import ledger
 from keys.models import Account, KeyRecord
 from keys.scopes import SCOPES
 from keys.selectors import KeyFilter, filter_keys
@@ -167,3 +168,26 @@ def test_scope_filter_does_not_take_one_scope_for_another() -> None:
     found = filter_keys(KeyFilter(scope="email-search:bulk"), make_user())
 
     assert [key.name for key in found] == ["sandbox_x_bulk"]
+
+
+def test_record_stays_on_its_account_while_jobs_hold_credits_there(spec: KeySpec) -> None:
+    key = create_key(NOBODY, replace(spec, account="Main"))
+    store_balance(key.account, credits=Decimal(100), asked_at=timezone.now())
+    ledger.reserve(key=key, operation="email-search", job=7, credits=Decimal(40))
+
+    with pytest.raises(KeyRecordError) as refused:
+        change_key(NOBODY, key, replace(spec, account="Second"), reason="Another contract")
+
+    assert "Job #7 holds 40 credits on Main" in refused.value.fields["account"]
+    assert not Account.objects.filter(name="Second").exists()
+    ledger.release(key=key, operation="email-search", job=7, credits=Decimal(40))
+    assert change_key(NOBODY, key, replace(spec, account="Second"), reason="x").account.name == "Second"
+
+
+def test_reservation_for_a_record_that_was_just_moved_is_refused(spec: KeySpec) -> None:
+    stale = create_key(NOBODY, replace(spec, account="Main"))
+    assert stale.account.name == "Main"  # read, as by a page that starts a job now
+    change_key(NOBODY, stale, replace(spec, account="Second"), reason="Another contract")
+
+    with pytest.raises(ledger.ReservationError, match="moved from Main"):
+        ledger.reserve(key=stale, operation="email-search", job=7, credits=Decimal(1))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -37,21 +38,46 @@ smallest = Decimal("0.001")
 
 @dataclass
 class Job:
-    """What the model knows of a job. `days` are those on which it reserved."""
+    """What the model knows of a job: every thousandth of a credit that it ever reserved, in order, as the day on which it
+    was reserved. The first `settled` of them are charged or given back; `returned` are the places of those given back."""
 
     key: int
-    reserved: Decimal = Decimal(0)
-    charged: Decimal = Decimal(0)
-    released: Decimal = Decimal(0)
-    days: set[date] = field(default_factory=set)
+    stretches: list[tuple[date, int]] = field(default_factory=list)  # day, thousandths
+    settled: int = 0
+    returned: list[tuple[int, int]] = field(default_factory=list)  # from, to
+
+    @property
+    def reserved(self) -> Decimal:
+        return Decimal(sum(size for _, size in self.stretches)) / 1000
+
+    @property
+    def released(self) -> Decimal:
+        return Decimal(sum(end - begin for begin, end in self.returned)) / 1000
+
+    @property
+    def charged(self) -> Decimal:
+        return Decimal(self.settled) / 1000 - self.released
 
     @property
     def open(self) -> Decimal:
-        return self.reserved - self.charged - self.released
+        return self.reserved - Decimal(self.settled) / 1000
 
-    @property
-    def held(self) -> Decimal:
-        return self.reserved - self.released
+    def settle(self, credits: Decimal, *, is_charge: bool) -> None:
+        begin, self.settled = self.settled, self.settled + int(credits * 1000)
+        if not is_charge:
+            self.returned.append((begin, self.settled))
+
+    def counted(self, is_meant: Callable[[date], bool]) -> tuple[Decimal, Decimal]:
+        """Committed and charged of the days that are meant."""
+        committed = charged = begin = 0
+        for day, size in self.stretches:
+            end = begin + size
+            if is_meant(day):
+                back = sum(max(0, min(end, to) - max(begin, since)) for since, to in self.returned)
+                committed += size - back
+                charged += max(0, min(end, self.settled) - begin) - back
+            begin = end
+        return Decimal(committed) / 1000, Decimal(charged) / 1000
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -98,20 +124,18 @@ class LedgerMachine(RuleBasedStateMachine):
     def available(self) -> Decimal:
         return self.balance - self.unseen - sum((job.open for job in self.jobs.values()), Decimal(0))
 
-    def committed(self, number: int | None, *, month: bool) -> Decimal:
+    def counted(self, number: int | None, *, month: bool) -> tuple[Decimal, Decimal]:
         today = self.now.date()
+
+        def is_meant(day: date) -> bool:
+            return day.replace(day=1) == today.replace(day=1) if month else day == today
+
         jobs = [job for job in self.jobs.values() if number is None or job.key == number]
-        return sum(
-            (
-                job.held
-                for job in jobs
-                if any(
-                    (day.replace(day=1) == today.replace(day=1)) if month else day == today
-                    for day in job.days
-                )
-            ),
-            Decimal(0),
-        )
+        parts = [job.counted(is_meant) for job in jobs]
+        return sum((part[0] for part in parts), Decimal(0)), sum((part[1] for part in parts), Decimal(0))
+
+    def committed(self, number: int | None, *, month: bool) -> Decimal:
+        return self.counted(number, month=month)[0]
 
     def limits(self, number: int) -> list[tuple[str, Decimal]]:
         """What bounds a reservation, in the order in which it is asked."""
@@ -146,8 +170,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         ledger.reserve(key=self.key(number), operation="email-search", job=job, credits=credits)
         kept = self.jobs.setdefault(job, Job(number))
-        kept.reserved += credits
-        kept.days.add(self.now.date())
+        kept.stretches.append((self.now.date(), int(credits * 1000)))
 
     @precondition(lambda self: any(job.open for job in self.jobs.values()))
     @rule(data=st.data(), is_charge=st.booleans())
@@ -158,12 +181,10 @@ class LedgerMachine(RuleBasedStateMachine):
         credits = (job.open / share).quantize(smallest)
         book = ledger.charge if is_charge else ledger.release
         book(key=self.key(job.key), operation="email-search", job=number, credits=credits)
+        job.settle(credits, is_charge=is_charge)
         if is_charge:
-            job.charged += credits
             self.unseen += credits
             self.provider -= credits
-        else:
-            job.released += credits
 
     @rule()
     def read_the_balance(self) -> None:
@@ -217,7 +238,8 @@ class LedgerMachine(RuleBasedStateMachine):
         for number in range(2):
             assert ledger.committed_today(self.key(number)) == self.committed(number, month=False)
         for budget in budgets.for_key(self.key(1)):
-            assert budgets.standing(budget).committed == self.committed(None, month=True)
+            standing = budgets.standing(budget)
+            assert (standing.committed, standing.charged) == self.counted(None, month=True)
 
     @invariant()
     def nothing_written_ever_changes(self) -> None:
