@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Min, QuerySet
 
+from enrichment import operations
 from enrichment.choices import BatchState, JobState, Mode
 from enrichment.models import Batch, BatchItem, EnrichmentJob
 from enrichment.providers.base import ItemState, ProviderFile, ProviderItem
@@ -333,10 +334,14 @@ def _look_deeper(
     is_cut: bool,
     is_for_person: bool,
 ) -> None:
-    """Searches that the listing did not show. Those that may lie behind the pages that we read are asked for by their own
-    ids, a few at each look and by lot, so that one without end keeps no other back; what is in doubt and has none, or
-    is not found by it, is not there."""
-    known = [item for item in sought.values() if item.provider_id and is_cut]
+    """Searches that the listing did not show. Those that may lie behind the pages that we read, or that began with a call
+    whose kind it may not list at all, are asked for by their own ids, a few at each look and by lot, so that one without
+    end keeps no other back; what is in doubt and has none, or is not found by it, is not there."""
+    known = [
+        item
+        for item in sought.values()
+        if item.provider_id and (is_cut or operations.get(item.question.operation).direct_rows)
+    ]
     chosen = random.sample(known, min(len(known), BY_ID))
     there = {
         item.batch_id

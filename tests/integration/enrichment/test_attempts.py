@@ -157,6 +157,7 @@ def test_row_corrected_to_one_that_is_decided_meanwhile_is_asked_with_it(engine:
     assert (job.state, job.rows_answered) == ("completed", 2)
     # Once lost, and once more only because a person said so; never twice in one batch.
     assert max(paid_inputs(engine.sandbox).values()) == (2 if act == Act.SEND_AGAIN else 1)
+    assert EnrichmentRow.objects.filter(job=job, is_lead=True).count() == 1
     assert not BatchItem.objects.values("batch", "question").annotate(n=Count("id")).filter(n__gt=1).exists()
     books_fit(job)
 

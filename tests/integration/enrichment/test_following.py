@@ -256,6 +256,19 @@ def test_person_who_looks_again_gets_what_lies_behind_all_pages(
     assert paid_credits(engine.sandbox) == ledger.job_sums(job.id).charged
 
 
+def test_begun_look_up_that_no_listing_shows_is_asked_for_by_its_id(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.switch(lookups_later=True)
+    nothing = ItemPage(items=[], cursor=None, raw_count=0)
+    monkeypatch.setattr(looking.send_path, "read_singles", lambda *args, **more: nothing)
+
+    job = engine.run(look_up(engine, "reverse-lookup", email="ann@sbx-found.example"))
+
+    assert (job.state, job.rows_found) == ("completed", 1)
+    assert paid_credits(engine.sandbox) == ledger.job_sums(job.id).charged == 10
+
+
 def test_each_search_is_asked_for_by_its_id_before_a_list_of_them_is_given_up(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
