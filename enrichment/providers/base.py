@@ -27,6 +27,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Protocol
 
+# HTTP statuses of a refusal that any other call of the account would meet as well, whatever fields the body names.
+ACCOUNT_STATUSES = (402, 403)
+
 
 class ProviderError(Exception):
     """Base of everything a provider call can end in besides an answer.

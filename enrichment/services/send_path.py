@@ -27,6 +27,7 @@ from enrichment.choices import BatchState, JobState, Mode, PauseReason, RowState
 from enrichment.models import Batch, BatchItem, EnrichmentJob, EnrichmentRow, Question
 from enrichment.providers import factory
 from enrichment.providers.base import (
+    ACCOUNT_STATUSES,
     BadInputError,
     Balance,
     BulkRequest,
@@ -507,7 +508,7 @@ def pause_reason(error: gate.GateRefusedError) -> PauseReason:
 
 def is_about_account(error: RefusedError) -> bool:
     """Whether a refusal would meet any other call of the account as well."""
-    return isinstance(error, (KeyRejectedError, UnpaidError)) or error.status in (402, 403)
+    return isinstance(error, (KeyRejectedError, UnpaidError)) or error.status in ACCOUNT_STATUSES
 
 
 def pause_for(error: RefusedError) -> tuple[PauseReason, str]:

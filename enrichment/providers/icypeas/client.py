@@ -16,6 +16,7 @@ from typing import Any, Never, Self
 import httpx
 
 from enrichment.providers.base import (
+    ACCOUNT_STATUSES,
     BadInputError,
     KeyRejectedError,
     NotFoundError,
@@ -275,7 +276,7 @@ class IcypeasClient:
         if status < 300 and route.is_read:
             # A read that is refused for no reason known here passes: nothing was wrong with the question.
             return ReadFailedError(message, status=status)
-        if payloads.validation_errors(said):
+        if payloads.validation_errors(said) and status not in ACCOUNT_STATUSES:
             fields = [self._auth.mask(name) for name in payloads.error_fields(said)]
             return BadInputError(message, status=status, fields=fields)
         if status < 300 and not route.is_paid:

@@ -90,6 +90,8 @@ PROFILES = (
     ),
     refused("401", "key", status=401),
     refused("403", "provider", status=403),
+    refused("402 that names a field", "provider", "refusal", status=402, word="PaymentRequiredError"),
+    refused("403 that names a field", "provider", "refusal", status=403, word="ForbiddenError"),
     refused("404", "provider", status=404),
     refused("302 to another place", "provider", status=302),
     refused("422", "provider", status=422),

@@ -332,6 +332,15 @@ def test_call_is_refused_on_every_other_status_and_follows_no_redirect(status, r
     assert len(wire.requests) == 1
 
 
+@pytest.mark.parametrize("route", [PAID, READ, COUNT, BALANCE])
+@pytest.mark.parametrize("status", [402, 403])
+def test_call_is_refused_for_the_account_on_402_and_403_whatever_fields_the_body_names(status, route):
+    error = failure(answer("refused_fields", status), route)
+
+    assert (type(error), error.status) == (RefusedError, status)
+    assert "The first name is empty." in error.message
+
+
 def test_call_does_not_demand_success_where_the_route_has_no_such_flag():
     assert Wire(answer("balance")).client.call(BALANCE)["credits"] == 1234.7
 

@@ -54,7 +54,7 @@ class Fault:
     `oversize`            answers 200 with 12 MB
     `compressed`          answers 200 with a few bytes that unpack to 12 MB
     `drip`                answers truthfully, a byte every `seconds`
-    `refusal`             answers 200 with `success: false` and a validation error of the type `word`
+    `refusal`             answers `status` (200 unless given) with `success: false` and a validation error of the type `word`
     `delay`               answers `seconds` late
     ====================  ========================================================================
 

@@ -217,7 +217,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._drip(reply, fault.seconds)
         elif fault.kind == "refusal":
             error = {"field": "user", "type": fault.word, "message": fault.word}
-            self._send(make_reply(200, {"success": False, "validationErrors": [error]}))
+            self._send(make_reply(fault.status, {"success": False, "validationErrors": [error]}))
         else:
             message = fault.word or "Internal server error."
             self._send(make_reply(fault.status, {"success": False, "message": message}))

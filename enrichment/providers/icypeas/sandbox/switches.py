@@ -78,7 +78,9 @@ PROFILES: Final[dict[str, Profile]] = {
     "key-revoked": Profile(Switches(key_revoked=True)),
     "api-off": Profile(Switches(api_off=True)),
     "rate-limited": Profile(Switches(rate_scale=0.25)),
-    "unpaid": Profile(Switches(), (Fault("*", "refusal", accept=False, word="UnpaidSubscriptionError"),)),
+    "unpaid": Profile(
+        Switches(), (Fault("*", "refusal", status=200, accept=False, word="UnpaidSubscriptionError"),)
+    ),
     "keys-retired": Profile(
         Switches(), (Fault("*", "status", status=403, accept=False, word=f"{RETIRED} Use OAuth."),)
     ),
