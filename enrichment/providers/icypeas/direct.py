@@ -57,14 +57,22 @@ class Layout:
 def parse(raw: Any, *, external_id: str, read: Read) -> ProviderItem | None:
     """One answer, for the row that we call `external_id`; None when it is no object.
 
-    Without a status an answer tells its end by what it brings; one that says nothing at all is none.
+    Without a status an answer tells its end by what it brings: one with nothing in it still runs where a search id says
+    under what it can be read, and found nothing where none does. One that says nothing at all is none.
     """
     if not isinstance(raw, dict) or not _SAYS.intersection(raw):
         return None
+    return _judged(raw, text_of(raw.get("searchId")), external_id, read)
+
+
+def _judged(raw: Mapping[str, Any], search_id: str, external_id: str, read: Read) -> ProviderItem:
+    """An answer that can be read later by `search_id`, or not at all when that is empty."""
     result = read(raw)
     has_result = any(result.values())
     raw_status = text_of(raw.get("status"), most=MAX_WORD)
-    status = raw_status.upper() or ("FOUND" if has_result else "NOT_FOUND")
+    status = raw_status.upper()
+    if not status and (has_result or not search_id):
+        status = "FOUND" if has_result else "NOT_FOUND"
     state = state_of(status)
     verdict: Verdict | None = None
     if state is ItemState.FINAL:
@@ -72,7 +80,7 @@ def parse(raw: Any, *, external_id: str, read: Read) -> ProviderItem | None:
         verdict = Verdict.UNKNOWN if status not in RAN else Verdict.FOUND if is_found else Verdict.NOT_FOUND
         result = result if is_found else dict.fromkeys(result, "")
     return ProviderItem(
-        provider_id=text_of(raw.get("searchId"), most=MAX_ID) or external_id,
+        provider_id=search_id if 0 < len(search_id) <= MAX_ID else external_id,
         external_id=external_id,
         state=state,
         raw_status=raw_status,
@@ -89,8 +97,8 @@ def parse_listed(raw: Any, read: Read) -> ProviderItem | None:
     listed = parse_item(raw)
     if listed is None:
         return None
-    item = parse(raw, external_id=listed.external_id, read=read)
-    return item and replace(item, provider_id=listed.provider_id, order=_place(raw.get("order")))
+    item = _judged(raw, listed.provider_id, listed.external_id, read)
+    return replace(item, order=_place(raw.get("order")))
 
 
 def _place(value: Any) -> int | None:

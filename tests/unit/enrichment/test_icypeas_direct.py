@@ -91,6 +91,26 @@ def test_status_decides_what_became_of_a_row(said, state, verdict, is_known):
     assert item.result.get("profile_url", "") == ""
 
 
+@pytest.mark.parametrize("more", [{}, {"status": ""}, {"status": None}, {"status": " ", "result": ""}])
+def test_answer_without_a_status_still_runs_where_an_id_says_under_what_it_is_read(more):
+    (item,), _ = asking(1, httpx.Response(200, json={"success": True, "searchId": "s-1", **more}))
+    listed = {"items": [{"_id": "s-1", "results": {}, **more}]}
+    wire = Wire(httpx.Response(200, json={"success": True, **listed}))
+    read = IcypeasProvider(wire.client).read_item("s-1", operation="reverse-lookup")
+
+    assert read is not None
+    for found in (item, read):
+        assert (found.state, found.verdict, found.provider_id) == (ItemState.PENDING, None, "s-1")
+
+
+def test_answer_without_a_status_has_ended_where_it_brings_something_or_cannot_be_read_later():
+    found, _ = asking(3, many({"searchId": "a", "result": PAGE}, {"result": ""}, {"searchId": "x" * 129}))
+
+    assert [item.verdict for item in found] == [Verdict.FOUND, Verdict.NOT_FOUND, None]
+    # An id that fits no column is none to read by, and says all the same that something began.
+    assert (found[2].state, found[2].provider_id) == (ItemState.PENDING, "row-2")
+
+
 @pytest.mark.parametrize("answers", [[], [{"status": "FOUND"}], [{}, {}, {}], "FOUND", None])
 def test_answers_that_do_not_fit_the_rows_are_uncertain(answers):
     with pytest.raises(UncertainOutcomeError, match="do not fit the 2 rows"):

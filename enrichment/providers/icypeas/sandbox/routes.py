@@ -218,13 +218,13 @@ def _begin(call: Call, rows: list[list[str]], *, is_one: bool = False) -> Reply:
     """Reverse look-ups that have only begun: their ids, under which they can be read."""
     task = DIRECT_TASKS["reverse-email-lookup"]
     now_ms = call.sandbox.clock.now_ms()
+    standing = {} if call.sandbox.switches.bare_singles else {"status": "IN_PROGRESS", "result": ""}
     begun = [
         {
             "searchId": call.sandbox.store.add_single(
                 call.account.user_id, task, cells, external_id="", webhook_url="", now_ms=now_ms
             ),
-            "status": "IN_PROGRESS",
-            "result": "",
+            **standing,
         }
         for cells in rows
     ]

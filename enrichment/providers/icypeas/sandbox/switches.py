@@ -22,7 +22,8 @@ class Switches:
     `visibility_lag_s` (sandbox seconds) hides what was just accepted from reads.
     `scrapes_later` answers lists of pages to read with a file, as a bulk, which one integrator saw. `lookups_later` answers
     reverse look-ups while they still run: they are read by their search id. `bare_singles` lists single searches with
-    nothing but `_id`, `status` and `results`, which is all that may be counted on.
+    nothing but `_id`, `status` and `results`, which is all that may be counted on, and tells of look-ups that have only
+    begun nothing but their search id.
     `webhooks_delay_s` is wall time. `api_off` answers 401 to every key, as an account without API access does.
     `shuffle` holds for bulks submitted from then on, so that a listing under way keeps its order.
     """
