@@ -74,6 +74,8 @@ T = TypeVar("T")
 BEATS = 3  # in HEARTBEAT_S; a slice that misses so many counts as gone
 RECORD_PAUSES_S = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 MAX_CLAIMS = 3  # a batch that took three workers down before it was sent is not tried a fourth time
+PATIENT_TRIES = 3  # after a 429 so many waits are no longer than the window of the route
+MOST_WAIT_S = 60.0
 POISON = "poison"
 POISON_TEXT = "This batch stopped three workers before it was sent, so it is left out; nothing was charged."
 REFUSED = "refused"
@@ -290,7 +292,12 @@ def send(batch: Batch) -> None:
         except NotSentError as error:
             _try_again(batch, error)
         except RateLimitedError as error:
-            _try_again(batch, error, wait_s=error.retry_after_s / max(settings.ICYPEAS_RATE_FACTOR, 1))
+            wait_s = _wait_after_too_many(batch, error)
+            # Other batches and jobs would only be told the same: the route waits as long as this batch does.
+            limiter.hold_back(account_id=batch.account_id, route=route, seconds=wait_s)
+            next_try = db_now() + timedelta(seconds=wait_s)
+            text = f"Icypeas refuses for too many calls (429). The next try is at {next_try:%H:%M:%S} UTC."
+            _try_again(batch, error, wait_s=wait_s, text=text)
         except UncertainOutcomeError as error:
             _doubt(batch, error.message)
         except BadInputError as error:
@@ -389,9 +396,15 @@ def _sent(batch: Batch, ref: str, mode: Mode) -> None:
         claims=0,
         message="",
     )
-    EnrichmentJob.objects.filter(id=batch.job_id).update(heard_at=now, state_text="")
+    _heard(batch.job_id)
     if mode == Mode.SINGLE:
         keep_look(batch)
+
+
+def _heard(job_id: int) -> None:
+    """A clear answer came: what the page says of the last try is over. A job that was stopped meanwhile says why."""
+    EnrichmentJob.objects.filter(id=job_id).update(heard_at=db_now())
+    EnrichmentJob.objects.filter(id=job_id, state=JobState.RUNNING).update(state_text="")
 
 
 def _sent_alone(batch: Batch, ref: str) -> None:
@@ -417,6 +430,7 @@ def _answered(batch: Batch, items: Sequence[ProviderItem]) -> None:
             if left:
                 leave_uncertain(batch, code=NO_ANSWER, text=NO_ANSWER_TEXT)
             close(batch)
+            _heard(batch.job_id)
             return
         BatchItem.objects.bulk_update(left.values(), ["provider_id"])
     _sent(batch, "", Mode.SINGLE)
@@ -436,7 +450,7 @@ def _fetched(batch: Batch, page: LeadPage) -> None:
             size=len(page.items), cursor={**(batch.cursor or {}), "next": page.token}, sent_at=db_now()
         )
         close(batch)
-        EnrichmentJob.objects.filter(id=job.id).update(heard_at=db_now())
+        _heard(job.id)
 
 
 def _doubt(batch: Batch, message: str) -> None:
@@ -459,10 +473,20 @@ def what_next(batch: Batch) -> str:
     return "We look it up and do not send it again."
 
 
-def _try_again(batch: Batch, error: ProviderError, wait_s: float | None = None) -> None:
-    """Nothing was created: the same batch is sent again later."""
+def _wait_after_too_many(batch: Batch, error: RateLimitedError) -> float:
+    """Seconds until a batch is tried again after a 429: the window of its route, and ever longer from the fourth try on,
+    since then it is no burst that passes."""
+    tries = batch.attempt + 1  # `batch` was read before this one
+    wait_s = error.retry_after_s * 2.0 ** min(max(tries - PATIENT_TRIES, 0), 10)
+    return min(wait_s, max(MOST_WAIT_S, error.retry_after_s)) / max(settings.ICYPEAS_RATE_FACTOR, 1)
+
+
+def _try_again(
+    batch: Batch, error: ProviderError, *, wait_s: float | None = None, text: str | None = None
+) -> None:
+    """Nothing was created: the same batch is sent again later. The page says `text`, or what went wrong."""
     if wait_s is None:
-        wait_s = min(settings.RETRY_S * 2 ** min(batch.attempt, 6), max(settings.RETRY_S, 60.0))
+        wait_s = min(settings.RETRY_S * 2 ** min(batch.attempt, 6), max(settings.RETRY_S, MOST_WAIT_S))
     with transaction.atomic():
         job = lock_job(batch.job_id)
         if job.state != JobState.RUNNING:
@@ -477,7 +501,7 @@ def _try_again(batch: Batch, error: ProviderError, wait_s: float | None = None) 
             message=error.message[:300],
         )
         move_rows(job.id, _rows_of(batch).filter(state=RowState.IN_FLIGHT), RowState.WAITING)
-        EnrichmentJob.objects.filter(id=job.id).update(state_text=error.message[:300])
+        EnrichmentJob.objects.filter(id=job.id).update(state_text=(text or error.message)[:300])
 
 
 def _refused(batch: Batch, error: BadInputError) -> None:

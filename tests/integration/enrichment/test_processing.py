@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Callable
@@ -303,6 +304,33 @@ def test_too_many_calls_are_waited_for(engine: Engine, settings: Any) -> None:
     outcomes = list(Call.objects.filter(route="bulk-search").order_by("id").values_list("outcome", flat=True))
     assert outcomes == ["vendor_429", "vendor_429", "ok"]
     assert_paid_once(engine.sandbox, times=3)
+
+
+def test_too_many_calls_without_end_are_tried_ever_more_rarely(engine: Engine) -> None:
+    engine.fault(SUBMIT, "status", status=429, times=None)
+    job = engine.start(3)
+    fellow = engine.start(["other@x.example"])
+    until = time.monotonic() + 3
+
+    while time.monotonic() < until:
+        engine.step(job)
+        engine.step(fellow)
+
+    # Three times after the window of a second, then after 2, 4, 8 … up to 60, all of them compressed.
+    calls = Call.objects.filter(route="bulk-search")
+    assert set(calls.values_list("outcome", flat=True)) == {"vendor_429"}
+    assert 10 <= calls.count() <= 36
+    moments = list(calls.filter(job=job.id).order_by("id").values_list("at", flat=True))
+    gaps = [(later - sooner).total_seconds() for sooner, later in itertools.pairwise(moments)]
+    assert min(gaps[:3]) < 60 / SPEED <= gaps[-1]
+    assert (job.state, job.rows_waiting, job.rows_failed) == ("running", 3, 0)
+    assert job.state_text.startswith("Icypeas refuses for too many calls (429). The next try is at ")
+
+    engine.sandbox.order("/control/faults", {"clear": True})
+    engine.run_all([job, fellow])
+    assert [each.state for each in (job, fellow)] == ["completed", "completed"]
+    assert job.state_text == ""
+    assert_paid_once(engine.sandbox, times=4)
 
 
 def test_too_few_credits_at_the_submit_pause_the_job(engine: Engine) -> None:
