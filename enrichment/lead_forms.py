@@ -28,20 +28,21 @@ class SearchForm(forms.Form):
             self._add(each)
 
     def _add(self, each: Filter) -> None:
-        attrs = {"autocomplete": "off", "spellcheck": "false", "autocapitalize": "none"}
+        # A list is pasted with its line ends, which a field of one line swallows.
+        attrs = {"autocomplete": "off", "spellcheck": "false", "autocapitalize": "none", "rows": 1}
         if each.kind == WORDS:
             self.fields[each.id] = forms.CharField(
                 label=each.label,
                 required=False,
                 max_length=6_000,
                 help_text=each.hint,
-                widget=forms.TextInput(attrs=attrs),
+                widget=forms.Textarea(attrs=attrs),
             )
             self.fields[f"{each.id}_not"] = forms.CharField(
                 label=f"{each.label}, but not",
                 required=False,
                 max_length=6_000,
-                widget=forms.TextInput(attrs=attrs),
+                widget=forms.Textarea(attrs=attrs),
             )
         elif each.kind == CHOICES:
             self.fields[each.id] = forms.MultipleChoiceField(

@@ -17,7 +17,7 @@ from enrichment.lead_forms import SearchForm
 from enrichment.models import EnrichmentJob, LeadCount
 from enrichment.operations import OPERATIONS
 from enrichment.operations.base import CHOICES, WORDS, Operation
-from enrichment.operations.leads import words_of
+from enrichment.operations.leads import condition_in, text_of, words_of
 from enrichment.prices import PriceNow
 from keys import ledger
 from keys.clock import db_now
@@ -94,14 +94,12 @@ def told_of(operation: Operation, query: Mapping[str, Any]) -> dict[str, Any]:
     """A query as its form was filled in."""
     told: dict[str, Any] = {}
     for each in operation.filters:
-        condition: Any = query
-        for part in each.name.split("."):
-            condition = condition.get(part, {}) if isinstance(condition, Mapping) else {}
+        condition = condition_in(query, each)
         if each.kind == CHOICES:
             told[each.id] = condition.get("include", [])
         elif each.kind == WORDS:
-            told[each.id] = ", ".join(condition.get("include", []))
-            told[f"{each.id}_not"] = ", ".join(condition.get("exclude", []))
+            told[each.id] = text_of(condition.get("include", []))
+            told[f"{each.id}_not"] = text_of(condition.get("exclude", []))
         else:
             told[f"{each.id}_from"] = condition.get(">=", condition.get("min"))
             told[f"{each.id}_to"] = condition.get("<=", condition.get("max"))

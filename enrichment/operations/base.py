@@ -63,6 +63,9 @@ class ResultColumn:
 
 
 WORDS, RANGE, CHOICES, GROWTH = "words", "range", "choices", "growth"
+# What a text looks like that surely holds no comma.
+COUNTRY_CODE = r"[A-Za-z]{2}"
+WITHOUT_SPACE = r"\S+"
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,9 @@ class Filter:
 
     `kind`: words (texts to include and to leave out), range (from and to), choices (some of `choices`), growth (percent
     of six months, from and to). `is_more` filters stand behind *More filters*.
+
+    A comma belongs to a name (`Technology, Information and Internet`), so it parts texts only where all of them look like
+    `comma_parted`, a regular expression; "" for none.
     """
 
     name: str
@@ -79,6 +85,7 @@ class Filter:
     hint: str = ""
     choices: Sequence[str] = ()
     is_more: bool = False
+    comma_parted: str = ""
 
     @property
     def id(self) -> str:

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from enrichment.providers.icypeas.leads import Search, read_company
 
-from .base import CHOICES, GROWTH, RANGE, Filter, Operation, ResultColumn
+from .base import CHOICES, COUNTRY_CODE, GROWTH, RANGE, WITHOUT_SPACE, Filter, Operation, ResultColumn
 from .leads import LEADS, LEADS_TITLE, PLACE_FIELDS, check
 
 FIND_COMPANIES = Operation(
@@ -29,7 +29,8 @@ FIND_COMPANIES = Operation(
         Filter(
             "location",
             "Place",
-            hint="Two-letter codes of countries find the most, such as FR, DE; cities by name.",
+            hint="Two-letter codes of countries find the most, such as FR and DE; cities by name.",
+            comma_parted=COUNTRY_CODE,
         ),
         Filter("headcount", "Employees", kind=RANGE),
         Filter(
@@ -54,7 +55,7 @@ FIND_COMPANIES = Operation(
             ),
         ),
         Filter("name", "Name", is_more=True),
-        Filter("domain", "Domain", is_more=True),
+        Filter("domain", "Domain", is_more=True, comma_parted=WITHOUT_SPACE),
         Filter("revenue", "Revenue", kind=RANGE, is_more=True, hint="In full, such as 5000000."),
         Filter("headcountGrowth", "Growth of staff in six months, percent", kind=GROWTH, is_more=True),
         Filter(
@@ -62,9 +63,10 @@ FIND_COMPANIES = Operation(
             "Company by its page",
             hint="Domain, number, page address or its last part.",
             is_more=True,
+            comma_parted=WITHOUT_SPACE,
         ),
-        Filter("lid", "Last part of the page's address", is_more=True),
-        Filter("urn", "Number of the page", is_more=True),
+        Filter("lid", "Last part of the page's address", is_more=True, comma_parted=WITHOUT_SPACE),
+        Filter("urn", "Number of the page", is_more=True, comma_parted=WITHOUT_SPACE),
     ),
     result_columns=(
         ResultColumn("company", "Company"),

@@ -6,10 +6,10 @@ from decimal import Decimal
 
 from enrichment.providers.icypeas.leads import Search, read_person
 
-from .base import RANGE, Filter, Operation, ResultColumn
+from .base import COUNTRY_CODE, RANGE, WITHOUT_SPACE, Filter, Operation, ResultColumn
 from .leads import LEADS, LEADS_TITLE, PLACE_FIELDS, check
 
-_COUNTRIES = "Two-letter codes of countries find the most, such as FR, DE; cities by name."
+_COUNTRIES = "Two-letter codes of countries find the most, such as FR and DE; cities by name."
 
 FIND_PEOPLE = Operation(
     name="find-people",
@@ -28,10 +28,15 @@ FIND_PEOPLE = Operation(
     direct_rows=50,
     count_route="find-people-count",
     filters=(
-        Filter("currentJobTitle", "Job title", hint="Several are parted by commas."),
-        Filter("location", "Lives or works in", hint=_COUNTRIES),
+        Filter("currentJobTitle", "Job title"),
+        Filter("location", "Lives or works in", hint=_COUNTRIES, comma_parted=COUNTRY_CODE),
         Filter("currentCompanyName", "Company"),
-        Filter("currentCompanyWebsite", "Company's website", hint="Domains, such as loxwell.example."),
+        Filter(
+            "currentCompanyWebsite",
+            "Company's website",
+            hint="Domains, such as loxwell.example.",
+            comma_parted=WITHOUT_SPACE,
+        ),
         Filter("currentCompany.headcount", "Employees of the company", kind=RANGE),
         Filter(
             "currentCompany.industry",
@@ -44,21 +49,28 @@ FIND_PEOPLE = Operation(
         Filter("firstname", "First name", is_more=True),
         Filter("lastname", "Last name", is_more=True),
         # Not in the documentation as it was seen, but in use: where the person lives and not where the company sits.
-        Filter("profileLocation", "Lives in", hint=_COUNTRIES, is_more=True),
+        Filter("profileLocation", "Lives in", hint=_COUNTRIES, is_more=True, comma_parted=COUNTRY_CODE),
         Filter("school", "School", is_more=True),
         Filter("pastJobTitle", "Earlier job title", is_more=True),
         Filter("pastCompanyName", "Earlier company", is_more=True),
-        Filter("pastCompanyWebsite", "Earlier company's website", is_more=True),
+        Filter("pastCompanyWebsite", "Earlier company's website", is_more=True, comma_parted=WITHOUT_SPACE),
         Filter("currentCompany.keyword", "Keyword of the company", is_more=True),
         Filter(
             "currentCompanyId",
             "Company by its page",
             hint="Domain, number, page address or its last part.",
             is_more=True,
+            comma_parted=WITHOUT_SPACE,
         ),
-        Filter("pastCompanyId", "Earlier company by its page", is_more=True),
-        Filter("currentCompanyUrn", "Company's number", hint="The numeric id of its page.", is_more=True),
-        Filter("pastCompanyUrn", "Earlier company's number", is_more=True),
+        Filter("pastCompanyId", "Earlier company by its page", is_more=True, comma_parted=WITHOUT_SPACE),
+        Filter(
+            "currentCompanyUrn",
+            "Company's number",
+            hint="The numeric id of its page.",
+            is_more=True,
+            comma_parted=WITHOUT_SPACE,
+        ),
+        Filter("pastCompanyUrn", "Earlier company's number", is_more=True, comma_parted=WITHOUT_SPACE),
     ),
     result_columns=(
         ResultColumn("full_name", "Name"),

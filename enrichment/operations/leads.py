@@ -40,10 +40,48 @@ class FilterError(ValueError):
         self.field = field
 
 
-def values_of(text: str) -> list[str]:
-    """What is parted by commas, semicolons or line ends, each once."""
-    cleaned = (normal_forms.text(part) for part in re.split(r"[,;\n]", text))
+_PART = re.compile(
+    r"""[^\S\n]*(?:"(?P<quoted>[^"\n]*)"[^\S\n]*(?=[,;\n]|\Z)|(?P<plain>[^,;\n]*))(?P<end>[,;\n]|\Z)"""
+)
+
+
+def values_of(text: str, comma_parted: str = "") -> list[str]:
+    """What is parted by semicolons or line ends, each once. A text in double quotes is one value whatever it holds;
+    commas part a line with such a text in it, and one whose parts all look like `comma_parted` (see `Filter`)."""
+    values: list[str] = []
+    line: list[re.Match[str]] = []
+    for part in _PART.finditer(text):
+        line.append(part)
+        if part["end"] != ",":
+            values += _of_line(text, line, comma_parted)
+            line = []
+    cleaned = map(normal_forms.text, values)
     return list({value.casefold(): value for value in cleaned if value}.values())
+
+
+def _of_line(text: str, parts: Sequence[re.Match[str]], comma_parted: str) -> list[str]:
+    """The values between two semicolons or line ends; `parts` are what commas part there."""
+    plain = [part["plain"].strip() for part in parts if part["quoted"] is None]
+    if len(plain) < len(parts) or all(re.fullmatch(comma_parted, each) for each in plain if each):
+        return [part["plain"] if part["quoted"] is None else part["quoted"] for part in parts]
+    # A comma at the end is one that waits for more, while a person types.
+    return [text[parts[0].start() : parts[-1].end("plain")].strip(" ,")]
+
+
+def text_of(values: Sequence[str]) -> str:
+    """The text of a form that `values_of` reads as these values, whatever the filter."""
+    return "; ".join(map(quoted, values))
+
+
+def quoted(value: str) -> str:
+    """A value as it is read back among others. What has a double quote in it has come without two around it."""
+    return f'"{value}"' if re.search("[,;]", value) and '"' not in value else value
+
+
+def values_with_commas(filters: Sequence[Filter], query: Mapping[str, Any]) -> list[str]:
+    """What a person may have meant as several values."""
+    halves = (half for each in filters for half in condition_in(query, each).values())
+    return [value for half in halves if isinstance(half, list) for value in half if "," in value]
 
 
 def build_query(filters: Sequence[Filter], told: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,7 +110,7 @@ def _condition(each: Filter, told: Mapping[str, Any]) -> dict[str, Any]:
     if each.kind == WORDS:
         condition = {}
         for key, name in (("include", each.id), ("exclude", f"{each.id}_not")):
-            values = values_of(str(told.get(name) or ""))
+            values = values_of(str(told.get(name) or ""), each.comma_parted)
             if len(values) > MOST_VALUES:
                 raise FilterError(
                     f"{each.label}: {len(values):,} values, and Icypeas takes {MOST_VALUES}.", name
@@ -91,20 +129,26 @@ def _condition(each: Filter, told: Mapping[str, Any]) -> dict[str, Any]:
     return {key: bound for key, bound in ((">=", low), ("<=", high)) if bound is not None}
 
 
+def condition_in(query: Mapping[str, Any], each: Filter) -> Mapping[str, Any]:
+    """What a query says of one filter; empty when it says nothing."""
+    condition: Any = query
+    for part in each.name.split("."):
+        condition = condition.get(part, {}) if isinstance(condition, Mapping) else {}
+    return condition if isinstance(condition, Mapping) else {}
+
+
 def words_of(filters: Sequence[Filter], query: Mapping[str, Any]) -> list[tuple[str, str]]:
     """A query as people read it: label and values of each filter."""
     found = []
     for each in filters:
-        condition: Any = query
-        for part in each.name.split("."):
-            condition = condition.get(part, {}) if isinstance(condition, Mapping) else {}
-        if not isinstance(condition, Mapping) or not condition:
+        condition = condition_in(query, each)
+        if not condition:
             continue
         parts = []
         if condition.get("include"):
-            parts.append(", ".join(condition["include"]))
+            parts.append(", ".join(map(quoted, condition["include"])))
         if condition.get("exclude"):
-            parts.append("not " + ", ".join(condition["exclude"]))
+            parts.append("not " + ", ".join(map(quoted, condition["exclude"])))
         low = condition.get(">=", condition.get("min"))
         high = condition.get("<=", condition.get("max"))
         unit = " %" if each.kind == GROWTH else ""

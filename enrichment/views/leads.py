@@ -21,6 +21,7 @@ from enrichment.choices import Mode
 from enrichment.lead_forms import FetchForm, SearchForm
 from enrichment.models import LeadCount
 from enrichment.operations.base import Operation
+from enrichment.operations.leads import values_with_commas
 from enrichment.services import searching, submission
 from people.audit import Actor
 from people.models import User
@@ -158,6 +159,7 @@ def _figure(request: HttpRequest, operation: Operation, asked: LeadCount) -> Map
         "figure": leads_page.figure_of(asked),
         "counted_url": reverse("enrichment:lead_counted", args=[operation.name, asked.id]),
         "same": leads_page.same_search(_person(request), operation, asked.query),
+        "with_commas": values_with_commas(operation.filters, asked.query),
     }
 
 

@@ -13,7 +13,10 @@ import pytest
 from django.db import OperationalError, connection
 from django.test import Client
 
+from enrichment import leads_page, operations
 from enrichment.models import Batch, EnrichmentJob, LeadCount
+from enrichment.operations import leads
+from enrichment.operations.base import COUNTRY_CODE, WITHOUT_SPACE
 from enrichment.services import answers, decisions, lead_counts, searching, send_path, submission
 from enrichment.services.decisions import Chosen
 from keys import gate, ledger
@@ -190,7 +193,7 @@ def test_count_that_came_too_fast_is_tried_again(engine: Engine, as_person: AsPe
     [
         ({"currentCompany_headcount_from": "50", "currentCompany_headcount_to": "10"}, "holds nothing"),
         ({"currentCompany_headcount_from": "many"}, "whole number"),
-        ({"skills": ",".join(f"skill {n}" for n in range(201))}, "201 values"),
+        ({"skills": ";".join(f"skill {n}" for n in range(201))}, "201 values"),
         ({}, "at least one filter"),
         ({"currentJobTitle": "cfo", "wanted": "0"}, "greater than or equal to 1"),
         ({"currentJobTitle": "cfo", "wanted": "10001"}, "10,000"),
@@ -248,8 +251,59 @@ def test_search_from_the_page_becomes_a_job_that_names_its_filters(
         ).content.decode()
     )
     listed = person.get("/leads/find-people/?currentJobTitle=sales&profileLocation_not=Lyon").content.decode()
-    assert 'value="sales"' in listed
+    assert ">\nsales</textarea>" in listed
     assert f"#{job.id}</a>" in listed
+
+
+def test_name_with_a_comma_is_one_value_from_the_page_to_icypeas(engine: Engine, as_person: AsPerson) -> None:
+    person = as_person(engine.person)
+    industry = "Technology, Information and Internet"
+    form = {"industry": f"{industry}\r\nRetail", "name_not": '"Bell, Hart", Cox', "location": "FR, DE, GB"}
+
+    person.post("/leads/find-companies/count/", {**form, "key": engine.key.id})
+
+    (count,) = LeadCount.objects.all()
+    assert count.query == {
+        "industry": {"include": [industry, "Retail"]},
+        "name": {"exclude": ["Bell, Hart", "Cox"]},
+        "location": {"include": ["FR", "DE", "GB"]},
+    }
+    lead_counts.answer(count.id)
+    count.refresh_from_db()
+    alone = engine.sandbox.post("/find-companies/count", {"query": {"industry": {"include": ["Retail"]}}})
+    assert count.total
+    assert count.total > 0
+    counted = person.get(f"/leads/find-companies/count/{count.id}/", headers={"HX-Request": "true"})
+    assert f"Taken as one value each: {industry}; Bell, Hart." in counted.content.decode()
+    told = leads_page.told_of(operations.get("find-companies"), count.query)
+    assert leads.build_query(operations.get("find-companies").filters, told) == count.query
+    assert alone["total"]
+
+
+@pytest.mark.parametrize(
+    ("text", "comma_parted", "values"),
+    [
+        ("Acme, Inc.; Globex", "", ["Acme, Inc.", "Globex"]),
+        ("Acme, Inc.\nGlobex\r\n\n  Acme,  Inc. ", "", ["Acme, Inc.", "Globex"]),
+        ('"Acme, Inc.", Globex', "", ["Acme, Inc.", "Globex"]),
+        ('"one; two"; three', "", ["one; two", "three"]),
+        ('19" racks; 21" racks', "", ['19" racks', '21" racks']),
+        ('"Acme, Inc.', "", ['"Acme, Inc.']),
+        ("sales,", "", ["sales"]),
+        ("FR, de", COUNTRY_CODE, ["FR", "de"]),
+        ("Paris, France", COUNTRY_CODE, ["Paris, France"]),
+        ("Paris; FR, DE", COUNTRY_CODE, ["Paris", "FR", "DE"]),
+        ("a.example,b.example", WITHOUT_SPACE, ["a.example", "b.example"]),
+        (' ,;\n, "" ', "", []),
+    ],
+)
+def test_values_are_parted_by_semicolons_and_lines_and_by_commas_where_no_name_holds_one(
+    text: str, comma_parted: str, values: list[str]
+) -> None:
+    found = leads.values_of(text, comma_parted)
+
+    assert found == values
+    assert leads.values_of(leads.text_of(found), comma_parted) == values
 
 
 def test_companies_have_types_ranges_and_growth(engine: Engine, as_person: AsPerson) -> None:

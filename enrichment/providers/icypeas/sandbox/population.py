@@ -47,7 +47,7 @@ _INDUSTRIES: Final = (
     "Logistics and Supply Chain",
     "Retail",
     "Construction",
-    "Food and Beverage Services",
+    "Technology, Information and Internet",
 )
 _TYPES: Final = (
     "Privately Held",
