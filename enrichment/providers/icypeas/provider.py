@@ -118,7 +118,8 @@ class IcypeasProvider:
         try:
             answer = self._client.call(ROUTES[route], json=body)
         except RefusedError as error:
-            if not request.token or error.status != 400:
+            # A reason of the account is none of the token, and lets the same page be fetched later.
+            if not request.token or error.status != 400 or type(error) not in (RefusedError, NotFoundError):
                 raise
             expired = BadInputError(error.message, status=400, fields=("pagination.token",))
         if expired is not None:

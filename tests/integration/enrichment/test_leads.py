@@ -119,6 +119,27 @@ def test_token_that_grew_old_ends_the_fetch_with_what_came(engine: Engine) -> No
     assert paid_credits(engine.sandbox) == ledger.job_sums(job.id).charged == 1
 
 
+@pytest.mark.parametrize(
+    ("word", "reason"), [("InsufficientCreditsError", "credits"), ("UnpaidSubscriptionError", "key")]
+)
+def test_account_that_cannot_pay_for_the_next_page_pauses_the_fetch_and_its_fellows(
+    engine: Engine, word: str, reason: str
+) -> None:
+    job = fetch(engine, 100)
+    fellow = fetch(engine, 10, {"currentJobTitle": {"include": ["cfo"]}})
+    one_page(engine, job)
+    engine.fault("/find-people", "refusal", status=400, word=word)
+
+    engine.run(job)
+
+    fellow.refresh_from_db()
+    assert [(each.state, each.pause_reason) for each in (job, fellow)] == [("paused", reason)] * 2
+    assert (job.rows_found, job.rows_waiting) == (50, 50)
+    job = engine.run(submission.resume_job(Actor(engine.person), job.id))
+    assert (job.state, job.rows_found) == ("completed", 100)
+    assert set(paid_inputs(engine.sandbox).values()) == {1}
+
+
 def test_fifty_presses_make_one_search(engine: Engine) -> None:
     token = submission.new_token()
 
