@@ -14,7 +14,7 @@ from keys import calls, use
 from keys.call_filter import GROUPS, REFUSED, CallFilter, Place
 from keys.choices import POLICY_OUTCOMES, Outcome
 from keys.findings import words_of_day
-from keys.inventory import CallLine, call_line, names_whose_jobs_show
+from keys.inventory import CallLine, call_line, may_see_jobs_of, names_whose_jobs_show
 from keys.models import Call, JobUse, KeyRecord
 from keys.scopes import ACCOUNT_READ
 from people.models import User
@@ -151,8 +151,9 @@ EXPORT_COLUMNS = (
 )
 
 
-def export_rows(key: KeyRecord, wanted: CallFilter) -> Iterator[list[str]]:
-    """Every call of a filter as text cells, newest first."""
+def export_rows(key: KeyRecord, wanted: CallFilter, user: User) -> Iterator[list[str]]:
+    """Every call of a filter as text cells, newest first. A job that this person may not open has no name."""
+    names = names_whose_jobs_show(user)
     for call in filter_calls(key, wanted).iterator(chunk_size=1000):
         yield [
             call.at.isoformat(timespec="milliseconds"),
@@ -161,7 +162,7 @@ def export_rows(key: KeyRecord, wanted: CallFilter) -> Iterator[list[str]]:
             call.route,
             call.scope,
             str(call.job or ""),
-            call.job_text,
+            call.job_text if may_see_jobs_of(call.person, names) else "",
             call.person,
             call.worker,
             str(call.rows),

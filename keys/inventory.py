@@ -121,7 +121,12 @@ def names_whose_jobs_show(user: User) -> frozenset[str] | None:
 
 def _job_url(job: int | None, person: str, names: frozenset[str] | None) -> str:
     """Keys know a job as a number, so its address is put together here; the job's page has the last word."""
-    return f"/jobs/{job}/" if job and (names is None or person in names) else ""
+    return f"/jobs/{job}/" if job and may_see_jobs_of(person, names) else ""
+
+
+def may_see_jobs_of(person: str, names: frozenset[str] | None) -> bool:
+    """Whether jobs of this person may be opened, and read by their names, by whoever `names` were read for."""
+    return names is None or person in names
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,7 @@ def key_calls_export(request: HttpRequest, name: str) -> StreamingHttpResponse:
     audit.record(
         Actor(user), "person.took_calls", user, detail={"key": key.name, "filter": wanted.address()[1:]}
     )
-    return _csv(calls_page.EXPORT_COLUMNS, calls_page.export_rows(key, wanted), f"calls-{key.name}")
+    return _csv(calls_page.EXPORT_COLUMNS, calls_page.export_rows(key, wanted, user), f"calls-{key.name}")
 
 
 def _create_again(request: HttpRequest) -> HttpResponse:

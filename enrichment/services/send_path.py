@@ -23,7 +23,7 @@ from django.db.models import QuerySet
 from django.urls import reverse
 
 from enrichment import operations
-from enrichment.choices import BatchState, JobState, Mode, PauseReason, RowState
+from enrichment.choices import BatchState, JobState, Mode, PauseReason, RowState, Source
 from enrichment.models import Batch, BatchItem, EnrichmentJob, EnrichmentRow, Question
 from enrichment.providers import factory
 from enrichment.providers.base import (
@@ -66,6 +66,7 @@ from keys import gate, limiter
 from keys.choices import Outcome
 from keys.clock import db_now
 from keys.models import Account, KeyRecord
+from keys.use import operation_words
 
 log = logging.getLogger(__name__)
 
@@ -235,6 +236,8 @@ def errand_for(
     """What the gate must know about a call for this job."""
     operation = operations.get(job.operation)
     assert job.key_id is not None
+    # A look-up is named after whom it asks for, and calls and their sums outlive every row: they are told what was done.
+    text = operation_words(operation.name, 1) if job.source == Source.LOOKUP else job.name
     return gate.Errand(
         key_id=job.key_id,
         environment=job.environment,
@@ -242,7 +245,7 @@ def errand_for(
         route=route,
         interval_s=slot_s(route),
         job=job.id,
-        job_text=job.name,
+        job_text=text,
         person=job.created_by.name,
         operation=operation.name,
         rows=rows,

@@ -27,7 +27,7 @@ from enrichment.services import (
 )
 from keys import ledger
 from keys.clock import db_now
-from keys.models import Call, KeyRecord, LedgerEntry
+from keys.models import Call, JobUse, KeyRecord, LedgerEntry
 from people.audit import Actor
 from tests import factories
 from tests.fakes.engine import SPEED, Engine, assert_paid_once, books_fit, exported, paid_credits, paid_inputs
@@ -128,6 +128,13 @@ def test_look_up_is_sent_as_a_single_search(engine: Engine) -> None:
     assert engine.sent("/email-verification") == 1
     assert engine.sent() == 0
     assert_paid_once(engine.sandbox, times=1)
+
+
+def test_calls_of_a_look_up_hold_nothing_of_whom_it_asked_for(engine: Engine) -> None:
+    engine.run(look_up(engine))
+
+    texts = set(Call.objects.values_list("job_text")) | set(JobUse.objects.values_list("job_text"))
+    assert texts == {("verify 1 email",)}
 
 
 def test_look_up_overtakes_a_list_within_its_slice(engine: Engine) -> None:

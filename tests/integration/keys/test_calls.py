@@ -134,6 +134,18 @@ def test_migration_makes_the_same_sums_of_calls_that_are_there(key: KeyRecord) -
     sums.assert_sums_fit()
 
 
+def test_migration_takes_what_was_looked_up_out_of_calls_and_sums(key: KeyRecord) -> None:
+    form, listed = (factories.make_job(1, source=source) for source in ("lookup", "browser"))
+    for job in (form, listed):
+        call(key, job=job.id, job_text="ann1@company1.example")
+
+    import_module("keys.migrations.0012_look_ups_without_inputs").rename(apps, connection.schema_editor())
+
+    for model in (Call, JobUse):
+        texts = dict(model.objects.values_list("job", "job_text"))
+        assert texts == {form.id: "verify 1 email", listed.id: "ann1@company1.example"}
+
+
 @pytest.mark.django_db(transaction=True)
 def test_benchmark_fills_in_the_same_sums() -> None:
     try:

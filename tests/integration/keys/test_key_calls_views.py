@@ -199,6 +199,21 @@ def test_job_of_another_team_is_no_link(client: Client, key: KeyRecord) -> None:
     assert "/jobs/412/" not in text
 
 
+@pytest.mark.parametrize(("is_mine", "name"), [(True, "Spring list"), (False, "")])
+def test_file_names_jobs_that_the_person_may_open_alone(
+    client: Client, key: KeyRecord, is_mine: bool, name: str
+) -> None:
+    team = make_team()
+    make_user(name="Ana Duarte", team=team)
+    call(key, job_text="Spring list")
+    client.force_login(make_user(role="operator", team=team if is_mine else make_team()))
+
+    answer = client.get(FILE)
+    (line,) = csv.DictReader(io.StringIO(b"".join(answer).decode()))  # type: ignore[arg-type]
+
+    assert (line["job"], line["job name"]) == ("412", name)
+
+
 def test_file_has_every_call_of_the_filter_and_is_told(client: Client, admin: User, key: KeyRecord) -> None:
     for number in range(60):
         call(key, outcome="vendor_429" if number % 2 else "ok", message="=cmd()" if number % 2 else "")

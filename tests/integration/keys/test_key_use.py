@@ -282,7 +282,7 @@ def test_jobs_and_people_of_thirty_days_come_with_calls_rows_and_credits(
     assert people == [("Ana Duarte", 1, 2, 100, 100), ("Jonas Vik", 1, 1, 50, 50)]
     assert users.own.calls == 1
     html = answer.content.decode()
-    assert '<a href="/jobs/412/">#412</a>' in html
+    assert '<a href="/jobs/412/">#412</a> Autumn list' in html
     assert "/keys/sandbox_training_revops/calls/?person=Jonas+Vik" in html
 
 
@@ -295,6 +295,7 @@ def test_jobs_are_links_only_for_those_who_may_open_them(client: Client, key: Ke
 
     assert "/jobs/412/" not in answer.content.decode()
     assert "#412" in text_of(answer)
+    assert "Autumn list" not in answer.content.decode()
 
 
 # --- if it died now --------------------------------------------------------------------------------------------------------
