@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import QuerySet
+from django.db.models import Case, Q, QuerySet, When
 
 from keys import presence
 from keys.causes import CAUSES, CONFIGURATION, NETWORK, POLICY, VENDOR, Cause, Facts, removed
@@ -20,6 +20,15 @@ from people.selectors import who_can
 LAST = 2**62
 REFERENCE = "secret reference"  # as the audit log calls the field
 ROTATION = timedelta(days=1)  # changes so near to each other belong to one rotation
+AT_ONCE = timedelta(minutes=1)  # a job stops so soon after the call that it stops for
+# What one job is told stops the other jobs of its key, or of its account.
+TOLD_TO_KEY = (Outcome.VENDOR_401,)
+TOLD_TO_ACCOUNT = (
+    Outcome.UNPAID,
+    Outcome.OUT_OF_CREDITS,
+    Outcome.VENDOR_403,
+    Outcome.VENDOR_REJECTED,
+)
 SOURCES = {
     CONFIGURATION: ("wrench", "not Icypeas, not our rules, not the network"),
     POLICY: ("shield", "no request was made, and nothing was charged"),
@@ -255,3 +264,14 @@ def failed_calls(key: KeyRecord, job: int | None = None) -> Call | None:
     if job is not None:
         calls = calls.filter(job=job)
     return calls.order_by("-id").first()
+
+
+def call_that_stopped(job: int, key: KeyRecord, outcomes: Sequence[Outcome], *, at: datetime) -> Call | None:
+    """The call with one of `outcomes` that stopped a job of this key at that moment: its own, else one that another job made
+    and that was told to this one. None when no call near it fits."""
+    siblings = KeyRecord.objects.filter(account=key.account_id)
+    told = Q(key=key, outcome__in=TOLD_TO_KEY) | Q(key__in=siblings, outcome__in=TOLD_TO_ACCOUNT)
+    calls = Call.objects.select_related("key__account").exclude(outcome=Outcome.OK)
+    calls = calls.filter(Q(job=job) | told, outcome__in=outcomes, at__range=(at - AT_ONCE, at))
+    own_first = Case(When(job=job, then=0), default=1)
+    return calls.order_by(own_first, "-id").first()

@@ -12,12 +12,25 @@ from enrichment import selectors
 from enrichment.choices import JobState, PauseReason
 from keys import calls, explainer
 from keys.choices import Outcome
+from keys.clock import db_now
 from keys.models import Call, KeyRecord
 from people.models import User
 from people.permissions import require_right
 from people.rights import Right
 
-KEY_PAUSES = (PauseReason.KEY, PauseReason.POLICY, PauseReason.PROVIDER, PauseReason.CREDITS)
+# Reasons that a call gave, and how such a call ended.
+KEY_PAUSES = {
+    PauseReason.KEY: (
+        Outcome.VENDOR_401,
+        Outcome.UNPAID,
+        Outcome.POLICY_STATE,
+        Outcome.POLICY_ENVIRONMENT,
+        Outcome.SECRET_MISSING,
+    ),
+    PauseReason.POLICY: (Outcome.POLICY_SCOPE, Outcome.POLICY_BUDGET),
+    PauseReason.PROVIDER: (Outcome.VENDOR_403, Outcome.VENDOR_REJECTED),
+    PauseReason.CREDITS: (Outcome.OUT_OF_CREDITS,),
+}
 
 
 @require_safe
@@ -55,7 +68,8 @@ def _page(request: HttpRequest, why: explainer.Explanation) -> HttpResponse:
 @require_safe
 @require_right(Right.VIEW_JOBS)
 def job_why(request: HttpRequest, number: int) -> HttpResponse:
-    """To the explanation of the last call of a job that failed; to the job where nothing did."""
+    """To the explanation of the call that paused a job, which another job may have made; of one that is not paused, of its
+    last call that failed. To the job where there is none."""
     assert isinstance(request.user, User)
     job = get_object_or_404(selectors.visible_to(request.user).select_related("key__account"), id=number)
     if job.key is None:
@@ -63,18 +77,23 @@ def job_why(request: HttpRequest, number: int) -> HttpResponse:
     here = HttpResponseRedirect(reverse("enrichment:job_detail", args=[job.id]))
     if not request.user.may(Right.VIEW_KEYS):
         return here
-    call = explainer.failed_calls(job.key, job.id)
+    outcomes = KEY_PAUSES.get(PauseReason(job.pause_reason)) if job.state == JobState.PAUSED else None
+    at = job.paused_at or db_now()
+    call = (
+        explainer.call_that_stopped(job.id, job.key, outcomes, at=at)
+        if outcomes
+        else explainer.failed_calls(job.key, job.id)
+    )
     if call is not None:
-        return HttpResponseRedirect(reverse("enrichment:call_why", args=[job.key.name, call.id]))
-    if job.state == JobState.PAUSED and job.pause_reason == PauseReason.CREDITS:
+        return HttpResponseRedirect(reverse("enrichment:call_why", args=[call.key.name, call.id]))
+    if outcomes and job.pause_reason == PauseReason.CREDITS:
         # Icypeas took the list and left rows undone for want of credits: no call failed.
-        at = job.paused_at or job.created_at
         return _page(
             request,
             explainer.explain_pause(job.key, Outcome.OUT_OF_CREDITS, message=job.state_text, at=at),
         )
-    if job.state == JobState.PAUSED and job.pause_reason in KEY_PAUSES:
+    if outcomes:
         messages.info(
-            request, "The call that failed is no longer kept; the job's own story says what happened."
+            request, "No call is kept that explains this pause; the job's own story says what happened."
         )
     return here

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from enrichment.models import EnrichmentJob
 from keys import causes, explainer, services
 from keys.choices import Outcome
 from keys.clock import db_now
@@ -261,20 +262,81 @@ def test_good_call_needs_no_explanation(key: KeyRecord, as_person: AsPerson) -> 
     )
 
 
-def test_paused_job_leads_to_the_explanation_of_its_own_call(key: KeyRecord, as_person: AsPerson) -> None:
-    manager = factories.make_user(role="manager")
-    job = factories.make_job(2, created_by=manager)
-    type(job).objects.filter(id=job.id).update(
+def paused(key: KeyRecord, person: User, reason: str, *, minutes_ago: float = 0) -> EnrichmentJob:
+    return factories.make_job(
+        2,
+        created_by=person,
         key=key,
         state="paused",
-        pause_reason="key",
-        state_text="Paused: Icypeas refused the key (401).",
-        started_at=db_now(),
+        pause_reason=reason,
+        state_text="Paused: Icypeas refused the call.",
+        started_at=db_now() - timedelta(hours=2),
+        paused_at=db_now() - timedelta(minutes=minutes_ago),
     )
-    own = call(key, Outcome.VENDOR_401, job=job.id)
+
+
+@pytest.fixture
+def manager() -> User:
+    return factories.make_user(role="manager")
+
+
+def test_paused_job_leads_to_the_explanation_of_its_own_call(
+    key: KeyRecord, manager: User, as_person: AsPerson
+) -> None:
+    job = paused(key, manager, "key", minutes_ago=1)
+    own = call(key, Outcome.VENDOR_401, job=job.id, minutes_ago=1.2)
+    call(key, Outcome.VENDOR_401, job=job.id + 1, minutes_ago=1.1)
     call(key, Outcome.UNPAID)
     person = as_person(manager)
 
     assert "Why, and what to do" in person.get(f"/jobs/{job.id}/").content.decode()
     assert person.get(f"/jobs/{job.id}/why/")["Location"] == f"/keys/{key.name}/calls/{own.id}/"
     assert job.name in person.get(f"/keys/{key.name}/calls/{own.id}/").content.decode()
+
+
+@pytest.mark.parametrize(
+    ("reason", "outcome", "is_of_key"),
+    [
+        ("key", Outcome.VENDOR_401, True),
+        ("key", Outcome.UNPAID, False),
+        ("credits", Outcome.OUT_OF_CREDITS, False),
+        ("provider", Outcome.VENDOR_403, False),
+    ],
+)
+@pytest.mark.parametrize("has_old", [True, False])
+def test_job_that_was_paused_with_another_leads_to_the_call_of_that_one(
+    key: KeyRecord,
+    manager: User,
+    as_person: AsPerson,
+    reason: str,
+    outcome: Outcome,
+    is_of_key: bool,
+    has_old: bool,
+) -> None:
+    job = paused(key, manager, reason)
+    if has_old:
+        call(key, Outcome.VENDOR_429, job=job.id, minutes_ago=60)
+        call(key, outcome, job=job.id, minutes_ago=50)  # it was resumed since
+    asked = key if is_of_key else factories.make_key(account=key.account)
+    told = call(asked, outcome, job=job.id + 1, minutes_ago=0.1)
+
+    answer = as_person(manager).get(f"/jobs/{job.id}/why/")
+
+    assert answer["Location"] == f"/keys/{asked.name}/calls/{told.id}/"
+
+
+@pytest.mark.parametrize(
+    ("reason", "outcome"),
+    [("policy", Outcome.POLICY_SCOPE), ("key", Outcome.SECRET_MISSING), ("key", Outcome.VENDOR_401)],
+)
+def test_call_that_cannot_have_paused_the_job_explains_nothing(
+    key: KeyRecord, manager: User, as_person: AsPerson, reason: str, outcome: Outcome
+) -> None:
+    """A refusal of our own pauses the job that met it; of another key Icypeas' 401 says nothing."""
+    job = paused(key, manager, reason)
+    other = factories.make_key(account=key.account)
+    call(key if outcome != Outcome.VENDOR_401 else other, outcome, job=job.id + 1, minutes_ago=0.1)
+
+    page = as_person(manager).get(f"/jobs/{job.id}/why/", follow=True).content.decode()
+
+    assert "No call is kept that explains this pause" in page
