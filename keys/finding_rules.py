@@ -18,7 +18,7 @@ from people.models import User
 
 DUE_SOON = timedelta(days=14)
 SCOPE_UNUSED = timedelta(days=90)  # so long without a call makes a granted scope an unused one
-# Outcomes of the last call that say the secret or the account is the trouble.
+# Outcomes that say the secret or the account is the trouble.
 KEY_TROUBLE = (Outcome.VENDOR_401, Outcome.VENDOR_403, Outcome.UNPAID)
 
 
@@ -98,7 +98,7 @@ def findings_in(key: KeyRecord, facts: Facts) -> list[Found]:
         return []
     found = [*_owner(key), *_name(key), *_expiry(key, facts)]
     if key.state in USABLE_STATES:
-        found += [*_last_call(key), *_deputy(key), *_secret(key, facts), *_account(key, facts)]
+        found += [*_let_in(key), *_deputy(key), *_secret(key, facts), *_account(key, facts)]
         found += [*_sharing(key, facts), *_rotation(key, facts), *_use(key, facts)]
     return found
 
@@ -143,17 +143,14 @@ def _name(key: KeyRecord) -> Iterator[Found]:
         yield Found(FindingCode.NAME, tone, title, " ".join(wrong))
 
 
-def _last_call(key: KeyRecord) -> Iterator[Found]:
-    if key.last_used_outcome not in KEY_TROUBLE:
+def _let_in(key: KeyRecord) -> Iterator[Found]:
+    """Calls that say nothing of the key, such as one that did not connect, leave open what the last one said that did."""
+    if key.let_in_outcome not in KEY_TROUBLE:
         return
-    said = Outcome(key.last_used_outcome).label
-    at = (
-        f" on {words_of_day(key.last_used_at.date())}, {key.last_used_at:%H:%M} UTC"
-        if key.last_used_at
-        else ""
-    )
-    evidence = f"Icypeas said so{at}. Jobs with this key pause until it is mended."
-    yield Found(FindingCode.OUTCOME, Tone.BAD, f"Last call: {said}", evidence)
+    said = Outcome(key.let_in_outcome).label
+    since = f" since {words_of_day(key.let_in_at.date())}, {key.let_in_at:%H:%M} UTC" if key.let_in_at else ""
+    evidence = f"Icypeas says so{since}. Jobs with this key pause until it is mended."
+    yield Found(FindingCode.OUTCOME, Tone.BAD, f"{said[0].upper()}{said[1:]}", evidence)
 
 
 def _secret(key: KeyRecord, facts: Facts) -> Iterator[Found]:

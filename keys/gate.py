@@ -17,12 +17,14 @@ from django.utils import timezone
 from keys import breaker, budgets, calls, ledger, limiter, scopes
 from keys.choices import USABLE_STATES, KeyState, Outcome, Realm
 from keys.clock import db_now
+from keys.finding_rules import KEY_TROUBLE
 from keys.models import Account, Call, KeyRecord
 from keys.secrets import ResolvedSecret, SecretError, resolve
 from people.rights import Right
 from people.selectors import who_can
 
 ACCOUNT_READ = scopes.ACCOUNT_READ
+LET_IN = (Outcome.OK, *KEY_TROUBLE)  # outcomes that say whether Icypeas lets a key in
 
 
 class GateRefusedError(Exception):
@@ -189,7 +191,8 @@ def _refuse(key: KeyRecord, errand: Errand, outcome: Outcome, message: str) -> G
 def record(
     permit: Permit, outcome: Outcome, *, status: int | None = None, message: str = "", duration_ms: int = 0
 ) -> None:
-    """Write the call down and mark the key as used (at most once a minute unless the job or outcome changed)."""
+    """Write the call down, whether the key is let in, and that it was used (at most once a minute unless the job or outcome
+    changed)."""
     errand = permit.errand
     _write(
         permit.key,
@@ -202,12 +205,13 @@ def record(
     )
     if errand.is_paid:
         breaker.learn(permit.account.id, outcome)
-    if errand.scope == ACCOUNT_READ and errand.job is None:
-        # A test, and a balance that the app reads for itself, are no use of the key; only whether it is let in is news.
-        same = KeyRecord.objects.filter(id=permit.key.id)
-        same.exclude(last_used_outcome=outcome).update(last_used_outcome=outcome)
-        return
     now = db_now()
+    if outcome in LET_IN:
+        same = KeyRecord.objects.filter(id=permit.key.id)
+        same.exclude(let_in_outcome=outcome).update(let_in_outcome=outcome, let_in_at=now)
+    if errand.scope == ACCOUNT_READ and errand.job is None:
+        # A test, and a balance that the app reads for itself, are no use of the key.
+        return
     KeyRecord.objects.filter(
         Q(last_used_at__isnull=True)
         | Q(last_used_at__lt=now - timedelta(minutes=1))

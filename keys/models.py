@@ -92,6 +92,8 @@ class KeyRecord(models.Model):
     previous_secret_ref = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
+    # When it was last made to let calls out (completed, activated, released); None: it has since its creation, or never did.
+    usable_since = models.DateTimeField(null=True, blank=True)
     # Last use through this app, written by the gate at most once a minute per key.
     last_used_at = models.DateTimeField(null=True, blank=True, db_index=True)
     last_used_operation = models.CharField(max_length=40, blank=True)
@@ -100,6 +102,9 @@ class KeyRecord(models.Model):
     last_used_worker = models.CharField(max_length=120, blank=True)
     last_used_outcome = models.CharField(max_length=20, choices=Outcome.choices, blank=True)
     last_used_rows = models.PositiveIntegerField(default=0)
+    # Whether Icypeas lets the key in: the last outcome that says so, of any call, and since when it is that one.
+    let_in_outcome = models.CharField(max_length=20, choices=Outcome.choices, blank=True)
+    let_in_at = models.DateTimeField(null=True, blank=True)
     # The worst of its findings that counts: 2 bad, 1 a warning, 0 none. Written by `keys.findings` alone.
     severity = models.PositiveSmallIntegerField(default=0, editable=False, db_index=True)
 

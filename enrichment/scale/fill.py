@@ -23,6 +23,7 @@ from enrichment.models import EnrichmentJob
 from keys import ledger
 from keys.choices import POLICY_OUTCOMES, EntryKind, KeyState, Realm
 from keys.clock import db_now
+from keys.gate import LET_IN
 from keys.models import (
     Account,
     BalanceReading,
@@ -226,7 +227,10 @@ def _last_uses() -> None:
             record.last_used_operation = OPERATIONS[(call.job or 0) % len(OPERATIONS)]
             record.last_used_by, record.last_used_worker = call.person, call.worker
             record.last_used_outcome, record.last_used_rows = call.outcome, call.rows
-    names = [field.name for field in KeyRecord._meta.fields if field.name.startswith("last_used_")]
+            if call.outcome in LET_IN:
+                record.let_in_outcome, record.let_in_at = call.outcome, call.at
+    written = ("last_used_", "let_in_")
+    names = [field.name for field in KeyRecord._meta.fields if field.name.startswith(written)]
     KeyRecord.objects.bulk_update(records, names, batch_size=100)
 
 

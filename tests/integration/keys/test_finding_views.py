@@ -43,7 +43,7 @@ def keys(admin: User) -> dict[str, KeyRecord]:
             "sandbox_late_ops",
             rotate_by=today() - timedelta(days=3),
             last_used_at=db_now(),
-            last_used_outcome="vendor_401",
+            let_in_outcome="vendor_401",
             deputy=admin,
         ),
         "soon": factories.make_key("sandbox_soon_ops", rotate_by=today() + timedelta(days=6), owner=admin),

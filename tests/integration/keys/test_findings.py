@@ -178,9 +178,9 @@ WHEN = {
         "The file can be read by others",
     ),
     "outcome": (
-        _set(last_used_at=timezone.now(), last_used_outcome="vendor_401"),
-        _set(last_used_outcome="ok"),
-        "Last call: key refused (401)",
+        _set(let_in_at=timezone.now(), let_in_outcome="vendor_401"),
+        _set(let_in_outcome="ok"),
+        "Key refused (401)",
     ),
 }
 
@@ -217,7 +217,7 @@ def test_each_finding_opens_closes_and_comes_back(key: KeyRecord, code: str, set
 
 
 def test_due_dates_come_from_the_record_or_from_the_day_of_opening(key: KeyRecord) -> None:
-    change(key, rotate_by=today() - timedelta(days=2), last_used_at=db_now(), last_used_outcome="unpaid")
+    change(key, rotate_by=today() - timedelta(days=2), let_in_at=db_now(), let_in_outcome="unpaid")
     change(key, system="other")
 
     assert set(codes(key)) == {"rotation", "outcome", "name"}
@@ -313,7 +313,7 @@ def test_looking_twice_writes_nothing(key: KeyRecord) -> None:
 def test_looking_at_the_same_time_finds_and_tells_once() -> None:
     owner = factories.make_user()
     key = factories.make_key(owner=owner)
-    change(key, last_used_at=db_now(), last_used_outcome="vendor_401")
+    change(key, let_in_at=db_now(), let_in_outcome="vendor_401")
     for _round in range(2):
         gate = threading.Barrier(4)
 
@@ -331,9 +331,9 @@ def test_looking_at_the_same_time_finds_and_tells_once() -> None:
             thread.join()
         assert (the(key, "outcome").look in ("open", "back"), the(key, "outcome").times) == (True, _round + 1)
         assert Notice.objects.filter(person=owner, kind="finding").count() == _round + 1
-        change(key, last_used_outcome="ok")
+        change(key, let_in_outcome="ok")
         findings.refresh()
-        change(key, last_used_outcome="vendor_401")
+        change(key, let_in_outcome="vendor_401")
 
 
 def test_record_that_was_changed_meanwhile_is_left_alone(
@@ -538,17 +538,17 @@ def test_scope_is_granted_on_its_own_day(key: KeyRecord) -> None:
 def test_new_bad_finding_tells_whoever_answers_for_it_once(key: KeyRecord) -> None:
     admin = factories.make_user(role="key_admin")
     assert key.owner is not None
-    change(key, last_used_at=db_now(), last_used_outcome="vendor_401", system="other")
+    change(key, let_in_at=db_now(), let_in_outcome="vendor_401", system="other")
     findings.refresh()
     findings.refresh()
     (told,) = Notice.objects.all()  # the warning about the name tells nobody
     assert (told.person, told.kind, told.url) == (key.owner, "finding", f"/keys/{key.name}/")
-    assert "Last call: key refused (401)" in told.title
+    assert "Key refused (401)" in told.title
 
-    change(key, last_used_outcome="ok", deputy=factories.make_user())
+    change(key, let_in_outcome="ok", deputy=factories.make_user())
     findings.refresh()
     _set_active(key.owner, False)
-    change(key, last_used_outcome="vendor_401")
+    change(key, let_in_outcome="vendor_401")
     findings.refresh()
     deputy = KeyRecord.objects.get(id=key.id).deputy
     assert set(Notice.objects.exclude(id=told.id).values_list("person", "title")) == {

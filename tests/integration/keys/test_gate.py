@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from enrichment.services import send_path
-from keys import gate, ledger
+from keys import findings, gate, ledger
 from keys.choices import Outcome
 from keys.models import Call, KeyRecord
 from keys.secrets import SecretError
@@ -89,11 +89,35 @@ def test_tests_and_balance_checks_are_no_use_but_tell_whether_the_key_is_let_in(
 
     gate.record(admit(key, **free, is_probe=True), Outcome.VENDOR_401)
     key.refresh_from_db()
-    assert (key.last_used_at, key.last_used_outcome) == (None, "vendor_401")
+    assert (key.last_used_at, key.last_used_outcome, key.let_in_outcome) == (None, "", "vendor_401")
+    first = key.let_in_at
+
+    gate.record(admit(key, **free), Outcome.VENDOR_401)
+    key.refresh_from_db()
+    assert (key.let_in_outcome, key.let_in_at) == ("vendor_401", first)
 
     gate.record(admit(key, **free), Outcome.OK)
     key.refresh_from_db()
-    assert (key.last_used_at, key.last_used_outcome) == (None, "ok")
+    assert (key.last_used_at, key.let_in_outcome) == (None, "ok")
+
+
+@pytest.mark.parametrize(
+    "outcome", [Outcome.NOT_SENT, Outcome.VENDOR_429, Outcome.VENDOR_5XX, Outcome.READ_FAILED]
+)
+def test_balance_that_could_not_be_read_leaves_last_use_and_refusal_as_they_are(
+    key: KeyRecord, outcome: Outcome
+) -> None:
+    gate.record(admit(key), Outcome.VENDOR_401)
+    findings.refresh([key.id])
+
+    gate.record(admit(key, scope=gate.ACCOUNT_READ, job=None, rows=0), outcome)
+    findings.refresh([key.id])
+
+    key.refresh_from_db()
+    assert (key.last_used_job, key.last_used_outcome, key.let_in_outcome) == (12, "vendor_401", "vendor_401")
+    assert [(one.title, one.look) for one in key.findings.filter(code="outcome")] == [
+        ("Key refused (401)", "open")
+    ]
 
 
 REFUSALS = [
