@@ -254,17 +254,23 @@ def _use(key: KeyRecord, facts: Facts) -> Iterator[Found]:
     """Dormancy of the record, and of scopes of a record that is used otherwise."""
     used = facts.used_scopes.get(key.id, set())
     old_enough = facts.today - timedelta(days=settings.UNUSED_DAYS)
+    # Nobody could use it before it let calls out, so that time is no rest.
+    usable = key.usable_since
+    could_be_used = usable is None or usable.date() <= old_enough
     unused = [scope for scope in key.scopes if scope not in used and granted_on(key, scope) <= old_enough]
-    idle_since = key.last_used_at or key.created_at
+    unused = unused if could_be_used else []
+    idle_since = max(filter(None, (key.last_used_at or key.created_at, usable)))
     is_idle = idle_since < facts.now - timedelta(days=settings.UNUSED_DAYS)
     if is_idle:
         last = (
-            f"Last used on {words_of_day(key.last_used_at.date())}."
+            f"Last used on {words_of_day(key.last_used_at.date())}"
             if key.last_used_at
-            else f"Never used through this app since it was made on {words_of_day(key.created_at.date())}."
+            else f"Never used through this app since it was made on {words_of_day(key.created_at.date())}"
         )
+        if idle_since == usable:
+            last += f"; it lets calls out since {words_of_day(usable.date())}"
         title = f"Not used for {words_of_days((facts.now - idle_since).days)}"
-        yield Found(FindingCode.UNUSED, Tone.WARN, title, f"{last} Revoke what nobody needs.")
+        yield Found(FindingCode.UNUSED, Tone.WARN, title, f"{last}. Revoke what nobody needs.")
     # A record that rests as a whole is one finding, not one more for its scopes.
     if unused and not (is_idle and len(unused) == len(key.scopes)):
         is_one = len(unused) == 1

@@ -241,10 +241,11 @@ def has_finding(code: str) -> Exists:
     return Exists(counted().filter(key=OuterRef("pk"), code=code))
 
 
-def is_unused() -> Q:
-    """Not used for `UNUSED_DAYS`, or never in so long a life."""
-    long_ago = timezone.now() - timedelta(days=settings.UNUSED_DAYS)
-    return Q(last_used_at__lt=long_ago) | Q(last_used_at__isnull=True, created_at__lt=long_ago)
+def is_unused(days: int | None = None) -> Q:
+    """Not used for so many days (`UNUSED_DAYS` where none are told), or never in so long a life, and usable all the while."""
+    long_ago = timezone.now() - timedelta(days=settings.UNUSED_DAYS if days is None else days)
+    idle = Q(last_used_at__lt=long_ago) | Q(last_used_at__isnull=True, created_at__lt=long_ago)
+    return idle & (Q(usable_since__isnull=True) | Q(usable_since__lt=long_ago))
 
 
 def count_findings() -> int:

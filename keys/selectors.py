@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -174,13 +173,6 @@ def _in_state(state: str) -> Q:
     return Q(state=state) & ~_is_expired()
 
 
-def _is_unused_for(days: int) -> Q:
-    """Usable and without a call for so many days; one that was never used counts from its creation."""
-    long_ago = timezone.now() - timedelta(days=days)
-    idle = Q(last_used_at__lt=long_ago) | Q(last_used_at__isnull=True, created_at__lt=long_ago)
-    return Q(state__in=USABLE_STATES) & idle
-
-
 def count_views(user: User) -> dict[str, int]:
     """Records in each saved view, and how many accounts all of them use (`accounts`)."""
     return KeyRecord.objects.order_by().aggregate(
@@ -211,7 +203,7 @@ def filter_keys(wanted: KeyFilter, user: User) -> QuerySet[Any]:
     if wanted.finding:
         keys = keys.filter(findings.has_finding(wanted.finding))
     if wanted.unused:
-        keys = keys.filter(_is_unused_for(wanted.unused))
+        keys = keys.filter(findings.is_unused(wanted.unused), state__in=USABLE_STATES)
     if wanted.search:
         renamed = FormerName.objects.filter(name__icontains=wanted.search).values("key")
         keys = keys.filter(

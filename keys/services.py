@@ -174,7 +174,7 @@ def change_key(actor: audit.Actor, key: KeyRecord, spec: KeySpec, *, reason: str
             _keep_account(key, account)
         lacks = requirements(key)
         if key.state == KeyState.DRAFT and not lacks:
-            key.state = KeyState.ACTIVE
+            key.state, key.usable_since = KeyState.ACTIVE, db_now()
         elif key.state in USABLE_STATES:
             _keep_complete(key, lacked, lacks)
         key.save()
@@ -278,7 +278,9 @@ def change_state(actor: audit.Actor, key: KeyRecord, step: Step, *, reason: str)
                 }
             )
         before, key.state = key.state, move.after
-        key.save(update_fields=["state", "updated_at"])
+        if before not in USABLE_STATES and key.state in USABLE_STATES:
+            key.usable_since = db_now()
+        key.save(update_fields=["state", "usable_since", "updated_at"])
         audit.record(actor, move.action, key, reason=reason, detail={"from": before, "to": move.after.value})
         findings.refresh([key.id])
     return key

@@ -5,15 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from importlib import import_module
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from keys import calls, finding_exceptions, findings, services
+from keys import calls, finding_exceptions, findings, selectors, services
 from keys.clock import db_now
+from keys.lifecycle import Step as Move
 from keys.models import Account, Call, CallHour, Finding, KeyRecord, Presence, Worker
 from people.audit import Actor
 from people.models import AuditEntry, Notice, User
@@ -269,6 +272,62 @@ def test_record_that_rests_as_a_whole_is_one_finding(key: KeyRecord) -> None:
     change(key, created_at=db_now() - timedelta(days=100))
 
     assert codes(key) == ["unused"]
+
+
+def _complete(key: KeyRecord) -> None:
+    assert key.owner is not None
+    spec = services.KeySpec(
+        key.environment, key.system, key.label, key.owner, "x", key.scopes, key.secret_ref, deputy=key.deputy
+    )
+    services.change_key(Actor(None), key, spec, reason="it is complete now")
+
+
+@pytest.mark.parametrize(
+    ("state", "begin"),
+    [
+        ("draft", lambda key: services.change_state(Actor(None), key, Move.ACTIVATE, reason="go")),
+        ("quarantined", lambda key: services.change_state(Actor(None), key, Move.RELEASE, reason="go")),
+        ("draft", _complete),
+    ],
+    ids=["activated", "released", "completed"],
+)
+@pytest.mark.parametrize("last_used", [None, 90])
+def test_rest_counts_from_when_the_record_could_be_used(
+    key: KeyRecord, state: str, begin: Step, last_used: int | None
+) -> None:
+    used_at = db_now() - timedelta(days=last_used) if last_used else None
+    change(key, state=state, created_at=db_now() - timedelta(days=100), last_used_at=used_at)
+    key.refresh_from_db()
+
+    begin(key)
+
+    assert codes(key) == []
+    assert not selectors.filter_keys(selectors.KeyFilter(view="unused"), factories.make_user()).exists()
+    change(key, usable_since=db_now() - timedelta(days=31))
+    assert codes(key) == ["unused"]
+    assert the(key, "unused").title == "Not used for 31 days"
+    assert "; it lets calls out since" in the(key, "unused").evidence
+    assert selectors.filter_keys(selectors.KeyFilter(unused=30), factories.make_user()).exists()
+    assert not selectors.filter_keys(selectors.KeyFilter(unused=60), factories.make_user()).exists()
+
+
+def test_migration_reads_from_the_history_since_when_records_can_be_used(key: KeyRecord) -> None:
+    for step in (Move.QUARANTINE, Move.RELEASE):
+        services.change_state(Actor(None), key, step, reason="so")
+    completed = factories.make_key(state="draft", deputy=factories.make_user())
+    _complete(completed)
+    plain = factories.make_key(last_used_at=db_now(), last_used_outcome="vendor_401")
+    since = {one.id: one.usable_since for one in KeyRecord.objects.all()}
+    KeyRecord.objects.update(usable_since=None)
+
+    import_module("keys.migrations.0013_let_in_and_usable_since").fill(apps, connection.schema_editor())
+
+    for one in KeyRecord.objects.all():
+        then = since[one.id]
+        assert (one.usable_since is None) == (then is None) == (one.id == plain.id)
+        assert then is None or one.usable_since is None or abs(one.usable_since - then) < timedelta(minutes=1)
+    plain.refresh_from_db()
+    assert (plain.let_in_outcome, plain.let_in_at) == ("vendor_401", plain.last_used_at)
 
 
 def test_number_of_days_without_a_call_is_a_setting(key: KeyRecord, settings: Any) -> None:
