@@ -41,7 +41,7 @@ class PersonField(forms.ModelChoiceField):  # type: ignore[type-arg]  # not gene
     """A person, shown with the address: two people may share a name."""
 
     def label_from_instance(self, obj: Any) -> str:
-        return f"{obj.name}, {obj.email}"
+        return f"{obj.name}, {obj.email}{'' if obj.is_active else ', disabled'}"
 
 
 def _text(**attrs: str) -> forms.TextInput:
@@ -329,10 +329,13 @@ class KeyEditForm(KeyForm):
         super().__init__(data, initial=initial or self._values())
         self.fields["rotate_by"].required = True
         self.fields["rotate_by"].help_text = ""
-        account = self.fields["account"]
+        account, deputy = self.fields["account"], self.fields["deputy"]
         assert isinstance(account, forms.ModelChoiceField)
         account.empty_label = None
         account.required = True
+        assert isinstance(deputy, PersonField)
+        # One who was disabled stays a choice: else a change of something else would drop them unseen.
+        deputy.queryset = active_owners() | User.objects.filter(id=key.deputy_id)
 
     def _values(self) -> dict[str, Any]:
         key = self._key

@@ -176,7 +176,9 @@ def change_key(actor: audit.Actor, key: KeyRecord, spec: KeySpec, *, reason: str
         if key.state == KeyState.DRAFT and not lacks:
             key.state, key.usable_since = KeyState.ACTIVE, db_now()
         elif key.state in USABLE_STATES:
-            _keep_complete(key, lacked, lacks)
+            after = _facts(key)
+            kept = {name for name in lacks if before.get(name) == after.get(name)}
+            _keep_complete(lacks, {name: words for name, words in lacked.items() if name in kept})
         key.save()
         _record_changes(actor, key, before, reason)
     return key
@@ -195,9 +197,9 @@ def _lock(key: KeyRecord) -> KeyRecord:
     return locked
 
 
-def _keep_complete(key: KeyRecord, lacked: Mapping[str, str], lacks: Mapping[str, str]) -> None:
-    """An active record does not lose what it needs by a change; what it lacked before (its deputy left, say) is a finding
-    and holds up nothing."""
+def _keep_complete(lacks: Mapping[str, str], lacked: Mapping[str, str]) -> None:
+    """An active record does not lose what it needs by a change. `lacked` is what was missing before and is left as it was
+    (its deputy was disabled, say): that is a finding and holds up nothing."""
     lost = {name: words for name, words in lacks.items() if lacked.get(name) != words}
     if lost:
         raise KeyRecordError(
@@ -272,11 +274,7 @@ def change_state(actor: audit.Actor, key: KeyRecord, step: Step, *, reason: str)
             )
         missing = missing_for_activation(key) if move.is_complete else []
         if missing:
-            raise KeyRecordError(
-                {
-                    "state": f"{key.name} needs {', '.join(missing)} first. {who_can(Right.MANAGE_KEYS)} can add it."
-                }
-            )
+            raise KeyRecordError({"state": _missing_first(key, missing)})
         before, key.state = key.state, move.after
         if before not in USABLE_STATES and key.state in USABLE_STATES:
             key.usable_since = db_now()
@@ -286,8 +284,18 @@ def change_state(actor: audit.Actor, key: KeyRecord, step: Step, *, reason: str)
     return key
 
 
+def _missing_first(key: KeyRecord, missing: Sequence[str]) -> str:
+    return f"{key.name} needs {', '.join(missing)} first. {who_can(Right.MANAGE_KEYS)} can add it."
+
+
+def _is_later(day: date | None, other: date | None) -> bool:
+    """Whether one last day is after another; none is after every day."""
+    return other is not None and (day is None or day > other)
+
+
 def renew_key(actor: audit.Actor, key: KeyRecord, *, expires_at: date | None, reason: str) -> KeyRecord:
-    """Give a record another last day, or none; one that had expired lets calls out again. Raises `KeyRecordError`."""
+    """Give a record another last day, or none; one that had expired lets calls out again. One that could be used gains no
+    time while it lacks what an active record needs. Raises `KeyRecordError`."""
     found = {} if reason.strip() else {"reason": REASON_MISSING}
     if expires_at is not None and expires_at < timezone.localdate():
         found["expires_at"] = "That day is over. Choose a day to come, or none."
@@ -295,10 +303,13 @@ def renew_key(actor: audit.Actor, key: KeyRecord, *, expires_at: date | None, re
         raise KeyRecordError(found)
     with transaction.atomic():
         key = _lock(key)
-        before = _facts(key)
+        before, gains_time = _facts(key), _is_later(expires_at, key.expires_at)
         key.expires_at = expires_at
         if key.state == KeyState.EXPIRED:
-            key.state = KeyState.DRAFT if missing_for_activation(key) else KeyState.ACTIVE
+            key.state = KeyState.ACTIVE
+        missing = missing_for_activation(key) if key.state in USABLE_STATES and gains_time else []
+        if missing:
+            raise KeyRecordError({"expires_at": _missing_first(key, missing)})
         key.save(update_fields=["expires_at", "state", "updated_at"])
         _record_changes(actor, key, before, reason)
     return key

@@ -422,3 +422,21 @@ def test_account_is_made_once_for_one_name(client: Client, filled: dict[str, Any
 
     assert Account.objects.count() == 1
     assert KeyRecord.objects.count() == 2
+
+
+def test_disabled_deputy_stays_chosen_in_the_form_that_changes_something_else(
+    client: Client, admin: User, team: Team
+) -> None:
+    deputy = make_user("jo@desk.example", name="Jo Lind", is_active=False)
+    key = make_key(
+        "prod_crm_sync_revops", environment="prod", deputy=deputy, team=team, scopes=["leads:search"]
+    )
+    url = f"/keys/{key.name}/edit/"
+
+    assert f'<option value="{deputy.id}" selected>Jo Lind, jo@desk.example, disabled</option>' in (
+        client.get(url).content.decode()
+    )
+    assert client.post(url, edit_form(key, purpose="Another")).status_code == 303
+
+    key.refresh_from_db()
+    assert (key.deputy, key.purpose) == (deputy, "Another")

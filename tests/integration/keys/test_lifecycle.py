@@ -174,6 +174,18 @@ def test_edit_of_a_record_whose_deputy_left_is_not_held_up_by_that() -> None:
     assert (key.state, key.daily_cap) == ("active", Decimal(5))
 
 
+@pytest.mark.parametrize("other", ["nobody", "left too"])
+def test_disabled_deputy_of_an_active_record_is_replaced_and_not_dropped(other: str) -> None:
+    key = make_complete(deputy=make_user(is_active=False))
+    deputy = None if other == "nobody" else make_user(is_active=False)
+
+    with pytest.raises(KeyRecordError, match=r"needs an active deputy\. Quarantine") as caught:
+        services.change_key(NOBODY, key, spec_of(key, deputy=deputy), reason="tidy")
+
+    assert list(caught.value.fields) == ["deputy"]
+    assert services.change_key(NOBODY, key, spec_of(key, deputy=make_user()), reason="tidy").deputy_id
+
+
 def test_active_key_of_a_disabled_owner_lets_calls_out_and_is_a_finding() -> None:
     key = make_complete(owner=make_user(name="Jo Lind", is_active=False))
 
@@ -228,6 +240,31 @@ def test_renewal_is_refused(client: Client, admin: User, told: dict[str, str], s
 
     assert answer.status_code == 422
     assert said in answer.content.decode()
+
+
+def test_record_is_not_renewed_while_it_lacks_what_an_active_one_needs(client: Client, admin: User) -> None:
+    over = timezone.localdate() - timedelta(days=1)
+    key = make_complete(expires_at=over, deputy=make_user(is_active=False))
+    url, day = f"/keys/{key.name}/renew/", timezone.localdate() + timedelta(days=9)
+
+    answer = client.post(url, {"expires_at": day.isoformat(), "reason": "still in use"})
+
+    assert answer.status_code == 422
+    said = "prod_crm_sync_revops needs an active deputy first. Mira Okafor can add it."
+    assert answer.context["form"].errors["expires_at"] == [said]
+    key.refresh_from_db()
+    assert (key.expires_at, AuditEntry.objects.count()) == (over, 0)
+    with pytest.raises(CommandError, match="needs an active deputy first"):
+        terminal("renew", key.name, "--expires", "never", "--reason", "in use")
+
+
+def test_last_day_of_an_incomplete_record_may_come_sooner_and_a_quarantined_one_be_dated() -> None:
+    today = timezone.localdate()
+    key = make_complete(expires_at=today + timedelta(days=9), deputy=make_user(is_active=False))
+
+    assert services.renew_key(NOBODY, key, expires_at=today, reason="end it").expires_at == today
+    KeyRecord.objects.update(state="quarantined")
+    assert services.renew_key(NOBODY, key, expires_at=None, reason="later").expires_at is None
 
 
 def test_expired_records_are_found_under_their_shown_state(client: Client, admin: User) -> None:
