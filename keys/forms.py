@@ -17,7 +17,7 @@ from keys.models import Account, KeyRecord
 from keys.scopes import PRESETS, SCOPES, TITLES
 from keys.secrets import SecretError, check_reference
 from keys.selectors import KeyFilter, environments
-from keys.services import Handover, KeySpec
+from keys.services import Handover, KeySpec, StaleError, version_of
 from people.models import Team, User
 from people.selectors import active_owners
 
@@ -317,15 +317,33 @@ class KeyCreateForm(KeyForm):
         return self._spec(*(self.cleaned_data[name] for name in ("environment", "system", "label")))
 
 
+# Which fields of the form give what the history names.
+FIELDS_OF_FACT = {
+    "account": ("account", "new_account"),
+    "secret reference": ("secret_ref",),
+    "previous reference": ("previous_secret_ref",),
+    "used before this record": ("was_used_before",),
+    "daily cap": ("daily_cap",),
+    "rotation days": ("rotation_days",),
+    "rotate by": ("rotate_by",),
+    "expires": ("expires_at",),
+    "hours": ("hours_days", "hours_begin", "hours_end"),
+    "time zone": ("time_zone",),
+}
+
+
 class KeyEditForm(KeyForm):
-    """Everything but the name, and why."""
+    """Everything but the name, and why. `version` is what the record was when the form was opened; `news` says who changed
+    it since."""
 
     reason = _reason("Why this change?")
+    version = forms.CharField(required=False, max_length=80, widget=forms.HiddenInput)
 
     def __init__(
         self, key: KeyRecord, data: QueryDict | None = None, *, initial: dict[str, Any] | None = None
     ) -> None:
         self._key = key
+        self.news = ""
         super().__init__(data, initial=initial or self._values())
         self.fields["rotate_by"].required = True
         self.fields["rotate_by"].help_text = ""
@@ -345,7 +363,19 @@ class KeyEditForm(KeyForm):
         values.update({name: getattr(key, name) for name in dated})
         values["hours_days"] = list(key.hours_days)
         values.update({name: getattr(key, f"{name}_id") for name in ("owner", "deputy", "team", "account")})
+        values["version"] = version_of(key)
         return values
+
+    def with_changes_of_others(self, key: KeyRecord, error: StaleError) -> KeyEditForm:
+        """A form with what was typed, and with what stands now where somebody changed it meanwhile (everywhere, when nobody
+        can say where). `key` is the record as it is now."""
+        fresh = KeyEditForm(key)
+        changed = {name for fact in error.facts for name in FIELDS_OF_FACT.get(fact, (fact,))}
+        typed = {name: value for name, value in self.typed().items() if name not in changed}
+        kept = typed if error.facts else {"reason": typed["reason"]}
+        fresh.initial.update({name: value for name, value in kept.items() if name != "version"})
+        fresh.news = str(error)
+        return fresh
 
     def spec(self) -> KeySpec:
         return self._spec(self._key.environment, self._key.system, self._key.label)

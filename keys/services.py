@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from keys import findings, ledger
@@ -24,7 +24,7 @@ from keys.scopes import SCOPES
 from keys.secrets import SecretError, check_reference
 from keys.selectors import missing_for_activation, name_part_problem, name_taken, requirements
 from people import audit
-from people.models import Team, User
+from people.models import AuditEntry, Team, User
 from people.rights import Right
 from people.selectors import who_can
 
@@ -38,6 +38,15 @@ class KeyRecordError(Exception):
     def __init__(self, fields: dict[str, str]) -> None:
         super().__init__(" ".join(fields.values()))
         self.fields = fields
+
+
+class StaleError(KeyRecordError):
+    """The record was changed after its form was opened, so nothing was written. `facts` names what was changed, as the
+    history does; without a name nobody can say."""
+
+    def __init__(self, message: str, facts: Sequence[str]) -> None:
+        super().__init__({"version": message})
+        self.facts = facts
 
 
 @dataclass(frozen=True)
@@ -158,9 +167,12 @@ def create_key(actor: audit.Actor, spec: KeySpec, *, reason: str = "") -> KeyRec
     return key
 
 
-def change_key(actor: audit.Actor, key: KeyRecord, spec: KeySpec, *, reason: str) -> KeyRecord:
+def change_key(
+    actor: audit.Actor, key: KeyRecord, spec: KeySpec, *, reason: str, version: str | None = None
+) -> KeyRecord:
     """Change everything but the name (environment, system and label stay). Needs a reason. A draft becomes active once it
-    is complete; an active record stays active, so what it needs cannot be taken away. Raises `KeyRecordError`."""
+    is complete; an active record stays active, so what it needs cannot be taken away. `version` is the `version_of` the
+    record that `spec` was made from: when it stands no more, `StaleError`. Raises `KeyRecordError`."""
     found = _problems(spec)
     if not reason.strip():
         found["reason"] = REASON_MISSING
@@ -168,6 +180,8 @@ def change_key(actor: audit.Actor, key: KeyRecord, spec: KeySpec, *, reason: str
         raise KeyRecordError(found)
     with transaction.atomic():
         key = _lock(key)
+        if version is not None:
+            _check_version(key, version)
         before, lacked, account = _facts(key), requirements(key), key.account
         _apply(key, spec)
         if key.account != account:
@@ -182,6 +196,36 @@ def change_key(actor: audit.Actor, key: KeyRecord, spec: KeySpec, *, reason: str
         key.save()
         _record_changes(actor, key, before, reason)
     return key
+
+
+CHANGES = ("key.changed", "key.renamed", *(move.action for move in MOVES.values()))
+
+
+def _changes_of(key: KeyRecord) -> QuerySet[AuditEntry]:
+    return AuditEntry.objects.filter(object_type="keyrecord", object_id=key.id, action__in=CHANGES)
+
+
+def version_of(key: KeyRecord) -> str:
+    """What a form keeps of the record that it shows: when it was last changed, and the number of the line in the history
+    that tells it, so that what came after can be named."""
+    last = _changes_of(key).order_by("-id").values_list("id", flat=True).first()
+    return f"{key.updated_at.isoformat()} {last or 0}"
+
+
+def _check_version(key: KeyRecord, version: str) -> None:
+    """Raise `StaleError` when a locked record is no more what a form showed."""
+    changed_at, _, last = version.partition(" ")
+    if changed_at == key.updated_at.isoformat():
+        return
+    since = int(last) if last.isdecimal() and len(last) < 19 else 0
+    entries = _changes_of(key).filter(id__gt=since).select_related("actor").order_by("id")[:20]
+    said, facts = [], []
+    for entry in entries:
+        is_edit = entry.action == "key.changed"
+        what = ", ".join(entry.detail) if is_edit and entry.detail else entry.words.lower()
+        said.append(f"{entry.actor.name if entry.actor else entry.via}: {what}")
+        facts += list(entry.detail) if is_edit else []
+    raise StaleError(f"{'; '.join(said) or 'Nobody knows what'}. Nothing was written.", facts)
 
 
 def _lock(key: KeyRecord) -> KeyRecord:
@@ -452,6 +496,7 @@ def _facts(key: KeyRecord) -> dict[str, str]:
         "previous reference": key.previous_secret_ref,
         "used before this record": "yes" if key.was_used_before else "",
         "daily cap": "" if key.daily_cap is None else f"{key.daily_cap.normalize():f}",
+        "rotation days": str(key.rotation_days),
         "rotate by": str(key.rotate_by),
         "expires": str(key.expires_at or ""),
         # Without commas: the history would read it as a list.

@@ -200,7 +200,7 @@ def _edit_again(request: HttpRequest, name: str) -> HttpResponse:
 @require_right(Right.MANAGE_KEYS)
 @require_proof(_edit_again)
 def key_edit(request: HttpRequest, name: str) -> HttpResponse:
-    """Change everything but the name, with a reason."""
+    """Change everything but the name, with a reason. Whoever is overtaken by another change gets the form back with it."""
     key = get_object_or_404(selectors.all_keys(), name=name)
     if key.state in FINAL:
         return closed_page(request, key)
@@ -214,7 +214,13 @@ def key_edit(request: HttpRequest, name: str) -> HttpResponse:
         return _edit_page(request, key, form)
     if form.is_valid():
         try:
-            services.change_key(Actor(_person(request)), key, form.spec(), reason=form.cleaned_data["reason"])
+            given = form.cleaned_data
+            services.change_key(
+                Actor(_person(request)), key, form.spec(), reason=given["reason"], version=given["version"]
+            )
+        except services.StaleError as error:
+            key = selectors.all_keys().get(id=key.id)
+            form = form.with_changes_of_others(key, error)
         except services.KeyRecordError as error:
             form.take_errors(error.fields)
         else:

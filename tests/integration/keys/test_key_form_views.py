@@ -10,8 +10,11 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from keys.lifecycle import Step
 from keys.models import Account, KeyRecord
 from keys.scopes import PRESETS, SCOPES
+from keys.services import change_state, remove_scopes, version_of
+from people.audit import Actor
 from people.models import AuditEntry, Team, User
 from tests.factories import make_account, make_key, make_team, make_user
 
@@ -64,6 +67,7 @@ def edit_form(key: KeyRecord, **changes: Any) -> dict[str, Any]:
         "rotation_days": key.rotation_days,
         "rotate_by": key.rotate_by.isoformat(),
         "reason": "the quarterly review",
+        "version": version_of(key),
         **changes,
     }
 
@@ -440,3 +444,50 @@ def test_disabled_deputy_stays_chosen_in_the_form_that_changes_something_else(
 
     key.refresh_from_db()
     assert (key.deputy, key.purpose) == (deputy, "Another")
+
+
+def test_form_that_was_overtaken_comes_back_with_what_stands_now_and_who_changed_it(
+    client: Client, admin: User
+) -> None:
+    key = make_key("sandbox_training_revops", scopes=["leads:search", "email-search:bulk"], daily_cap=50)
+    url, told = f"/keys/{key.name}/edit/", edit_form(key, purpose="Mine", daily_cap="50")
+    remove_scopes(Actor(make_user(name="Jo Lind")), key, ["leads:search"], reason="never used")
+
+    answer = client.post(url, told)
+
+    key.refresh_from_db()
+    assert (answer.status_code, key.scopes) == (422, ["email-search:bulk"])
+    assert key.purpose == "Clean lists before a campaign"
+    assert "Jo Lind: scopes. Nothing was written." in answer.content.decode()
+    assert ticked(answer) == ["email-search:bulk"]
+    form = answer.context["form"]
+    assert [form[name].value() for name in ("purpose", "reason")] == ["Mine", "the quarterly review"]
+    assert AuditEntry.objects.count() == 1
+
+    again = {**told, "scopes": ticked(answer), "version": form["version"].value()}
+    assert client.post(url, again).status_code == 303
+
+    key.refresh_from_db()
+    assert (key.purpose, key.scopes) == ("Mine", ["email-search:bulk"])
+
+
+@pytest.mark.parametrize("version", ["", "yesterday", "2026-11-25T00:00:00+00:00 " + "9" * 50])
+def test_form_without_a_version_that_can_be_read_writes_nothing(
+    client: Client, admin: User, version: str
+) -> None:
+    key = make_key("sandbox_training_revops")
+
+    answer = client.post(f"/keys/{key.name}/edit/", edit_form(key, purpose="Mine", version=version))
+
+    assert answer.status_code == 422
+    assert "Nothing was written" in answer.content.decode()
+    assert answer.context["form"]["purpose"].value() == key.purpose
+    assert not AuditEntry.objects.exists()
+
+
+def test_form_that_was_overtaken_by_a_quarantine_says_so(client: Client, admin: User) -> None:
+    key = make_key("sandbox_training_revops")
+    told = edit_form(key)
+    change_state(Actor(make_user(name="Jo Lind")), key, Step.QUARANTINE, reason="odd calls")
+
+    assert "Jo Lind: key quarantined" in client.post(f"/keys/{key.name}/edit/", told).content.decode()

@@ -12,6 +12,7 @@ from django.test import Client
 from django.urls import reverse
 
 from keys.models import Budget, KeyRecord
+from keys.services import version_of
 from people import proof
 from people.models import User
 from tests.factories import make_key, make_team, make_user
@@ -105,6 +106,7 @@ def test_form_that_comes_too_late_changes_nothing_and_comes_back_as_it_was_typed
         "hours_days": ["2"],
         "time_zone": "UTC",
         "reason": "the quarterly review",
+        "version": version_of(key),
     }
 
     late = client.post(f"{KEY}edit/", form)
