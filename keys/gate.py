@@ -183,6 +183,12 @@ def _cap_refusal(key: KeyRecord, errand: Errand) -> tuple[Outcome, str] | None:
     )
 
 
+def note_refusal(errand: Errand, outcome: Outcome, message: str) -> None:
+    """Write down what `refusal`, a cap or a budget stopped before it came here. Not inside the transaction that it ended."""
+    key = KeyRecord.objects.get(id=errand.key_id)
+    _refuse(key, errand, outcome, message)
+
+
 def _refuse(key: KeyRecord, errand: Errand, outcome: Outcome, message: str) -> GateRefusedError:
     _write(key, errand, outcome=outcome, message=message, fingerprint="", status=None, duration_ms=0)
     return GateRefusedError(outcome, message)

@@ -18,9 +18,11 @@ from enrichment.models import EnrichmentJob, EnrichmentRow
 from enrichment.operations.base import Skipped, digest
 from enrichment.services import reservations, uploads
 from enrichment.services.answers import ASKED_ELSEWHERE, BAD_INPUT
+from enrichment.services.refusals import OrderError, outcome_of
 from enrichment.services.send_path import POISON, REFUSED
 from enrichment.services.transitions import lock_job, move_rows, tell
 from keys import gate, ledger
+from keys.choices import Outcome
 from keys.clock import db_now
 from people import audit
 from people.rights import Right
@@ -31,12 +33,11 @@ CORRECTED_IN = (JobState.DRAFT, JobState.COMPLETED)
 UNPAID = (BAD_INPUT, REFUSED, POISON, ASKED_ELSEWHERE)  # reasons of failed rows that surely cost nothing
 
 
-class AttemptError(Exception):
+class AttemptError(OrderError):
     """Nothing was changed; the message says why and what to do. `field` names the input that is wrong, or ""."""
 
-    def __init__(self, message: str, *, field: str = "") -> None:
-        super().__init__(message)
-        self.message = message
+    def __init__(self, message: str, *, field: str = "", outcome: Outcome | None = None) -> None:
+        super().__init__(message, outcome=outcome)
         self.field = field
 
 
@@ -122,7 +123,7 @@ def retry(actor: audit.Actor, job_id: int, codes: Sequence[str]) -> EnrichmentJo
         scope = operations.get(job.operation).scope(job.mode)
         refused = gate.refusal(job.key, environment=job.environment, scope=scope)
         if refused:
-            raise AttemptError(refused[1])
+            raise AttemptError(refused[1], outcome=refused[0])
         rows = sendable(job).filter(reason_code__in=list(codes))
         chosen = EnrichmentRow.objects.filter(id__in=list(rows.values_list("id", flat=True)))
         count = move_rows(
@@ -143,7 +144,7 @@ def retry(actor: audit.Actor, job_id: int, codes: Sequence[str]) -> EnrichmentJo
         try:
             credits = reservations.cover(job, note="next attempt")
         except ledger.ReservationError as error:
-            raise AttemptError(f"{error.message} Nothing was sent.") from error
+            raise AttemptError(f"{error.message} Nothing was sent.", outcome=outcome_of(error)) from error
         EnrichmentJob.objects.filter(id=job.id).update(
             state=JobState.QUEUED,
             attempt=F("attempt") + 1,

@@ -19,6 +19,7 @@ from enrichment import operations
 from enrichment.choices import OPEN_ROWS, WORKED_ON, BatchState, JobState, Mode, RowState
 from enrichment.models import Batch, BatchItem, EnrichmentJob, EnrichmentRow, Question
 from enrichment.services.answers import ASKED_ELSEWHERE, hold
+from enrichment.services.refusals import OrderError, outcome_of
 from enrichment.services.transitions import lock_job, move_rows, reopen, tell
 from keys import gate, ledger
 from keys.clock import db_now
@@ -38,12 +39,8 @@ class Act(models.TextChoices):
     SEND_AGAIN = "send_again", "Send again"
 
 
-class DecisionError(Exception):
+class DecisionError(OrderError):
     """The batches cannot be decided as asked; nothing was changed. The message says why and what to do."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def look_again(actor: audit.Actor, job_id: int, chosen: Sequence[Chosen], *, rea
         assert job.key is not None
         refused = gate.refusal(job.key, environment=job.environment, scope=gate.ACCOUNT_READ)
         if refused:
-            raise DecisionError(refused[1])
+            raise DecisionError(refused[1], outcome=refused[0])
         batches = _uncertain(job, chosen)
         if any(batch.mode == Mode.DIRECT for batch in batches):
             raise DecisionError(
@@ -123,7 +120,7 @@ def send_again(actor: audit.Actor, job_id: int, chosen: Sequence[Chosen], *, rea
         scope = operations.get(job.operation).scope(job.mode)
         refused = gate.refusal(job.key, environment=job.environment, scope=scope)
         if refused:
-            raise DecisionError(refused[1])
+            raise DecisionError(refused[1], outcome=refused[0])
         batches = _uncertain(job, chosen)
         for batch in batches:
             at_risk = _charge(job, batch)
@@ -132,7 +129,9 @@ def send_again(actor: audit.Actor, job_id: int, chosen: Sequence[Chosen], *, rea
                     key=job.key, operation=job.operation, job=job.id, credits=at_risk.credits, note=SENT_AGAIN
                 )
             except ledger.ReservationError as error:
-                raise DecisionError(f"{error.message} Nothing was changed.") from error
+                raise DecisionError(
+                    f"{error.message} Nothing was changed.", outcome=outcome_of(error)
+                ) from error
             move_rows(job.id, rows_of(batch), RowState.WAITING, answer=None, reason_code="", reason="")
             _end(batch, f"Sent again by {actor.text}")
         reopen(job)

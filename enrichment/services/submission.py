@@ -19,24 +19,26 @@ from django.db import IntegrityError, transaction
 from enrichment import operations, prices, selectors, tasks
 from enrichment.choices import ACTIVE, JobState, Mode, PauseReason, RowState, Source
 from enrichment.models import Batch, EnrichmentJob, EnrichmentRow
-from enrichment.operations.base import Skipped, digest
-from enrichment.services import attempts, decisions, reservations, uploads
+from enrichment.operations.base import Operation, Skipped, digest
+from enrichment.services import attempts, decisions, refusals, reservations, uploads
+from enrichment.services.refusals import OrderError
 from enrichment.services.transitions import lock_job, move_rows, tell
 from keys import gate, ledger
 from keys import services as key_services
+from keys.choices import Outcome
 from keys.clock import db_now
 from keys.models import Account, KeyRecord
 from people import audit
+from people.models import User
 
 log = logging.getLogger(__name__)
 
 
-class SubmissionError(Exception):
+class SubmissionError(OrderError):
     """The job cannot be started or changed as asked: what, why, what to do. `field` names the form's field."""
 
-    def __init__(self, message: str, *, field: str = "") -> None:
-        super().__init__(message)
-        self.message = message
+    def __init__(self, message: str, *, field: str = "", outcome: Outcome | None = None) -> None:
+        super().__init__(message, outcome=outcome)
         self.field = field
 
 
@@ -131,9 +133,13 @@ def _check_order(job: EnrichmentJob, order: StartOrder) -> None:
         )
     refused = gate.refusal(order.key, environment=order.key.environment, scope=operation.scope(job.mode))
     if refused:
-        raise SubmissionError(refused[1], field="key")
+        raise SubmissionError(refused[1], field="key", outcome=refused[0])
     if order.key.environment not in settings.ENVIRONMENTS:
-        raise SubmissionError(f"This installation does not serve {order.key.environment} keys.", field="key")
+        raise SubmissionError(
+            f"This installation does not serve {order.key.environment} keys.",
+            field="key",
+            outcome=Outcome.POLICY_ENVIRONMENT,
+        )
     if len(order.purpose) > 300:
         raise SubmissionError(
             f"The purpose may have 300 characters; this has {len(order.purpose)}.", field="purpose"
@@ -149,8 +155,14 @@ def _check_order(job: EnrichmentJob, order: StartOrder) -> None:
 def start_job(actor: audit.Actor, job_id: int, order: StartOrder) -> EnrichmentJob:
     """Reserve the most that the job can cost and queue it. Pressing twice, or in two tabs, starts it once.
 
-    Raises `SubmissionError` and `SameFileError`; then nothing is reserved and the draft stays.
+    Raises `SubmissionError` and `SameFileError`; then nothing is reserved and the draft stays. What the policy refused is
+    written down as a call of the key.
     """
+    with refusals.noted(job_id, order.key):
+        return _start(actor, job_id, order)
+
+
+def _start(actor: audit.Actor, job_id: int, order: StartOrder) -> EnrichmentJob:
     with transaction.atomic():
         job = lock_job(job_id)
         if job.start_token != order.token:
@@ -185,7 +197,9 @@ def start_job(actor: audit.Actor, job_id: int, order: StartOrder) -> EnrichmentJ
         except ledger.ReservationError as error:
             fits = int(error.fits / estimate.price)
             raise SubmissionError(
-                f"{error.message} That is enough for {fits:,} rows.", field="key"
+                f"{error.message} That is enough for {fits:,} rows.",
+                field="key",
+                outcome=refusals.outcome_of(error),
             ) from error
         EnrichmentJob.objects.filter(id=job.id).update(
             state=JobState.QUEUED,
@@ -247,35 +261,46 @@ def look_up(
     earlier = EnrichmentJob.objects.filter(start_token=token).first()
     if earlier is not None:
         return earlier  # the first press won
+    order = StartOrder(key=key, purpose=purpose, freshness_days=freshness_days, token=token, is_again=True)
+    try:
+        return _look_up(actor, actor.user, chosen, told, outcome.inputs, order)
+    except SubmissionError as error:
+        if error.outcome is not None:
+            # The job went with its transaction, and its name would tell who was looked for.
+            nameless = EnrichmentJob(operation=operation, mode=Mode.SINGLE, created_by=actor.user)
+            refusals.note(nameless, key, error.outcome, error.message)
+        raise
+
+
+def _look_up(
+    actor: audit.Actor,
+    person: User,
+    operation: Operation,
+    told: Mapping[str, str],
+    inputs: Mapping[str, str],
+    order: StartOrder,
+) -> EnrichmentJob:
     with transaction.atomic():
         try:
             with transaction.atomic():
                 job = EnrichmentJob.objects.create(
-                    name=chosen.describe(outcome.inputs)[:200],
-                    operation=operation,
+                    name=operation.describe(inputs)[:200],
+                    operation=operation.name,
                     mode=Mode.SINGLE,
                     source=Source.LOOKUP,
-                    created_by=actor.user,
-                    team=actor.user.team,
-                    start_token=token,
+                    created_by=person,
+                    team=person.team,
+                    start_token=order.token,
                     is_checked=True,
                     rows_total=1,
                     rows_waiting=1,
                 )
         except IntegrityError:  # pressed twice within the same moment
-            return EnrichmentJob.objects.get(start_token=token)
+            return EnrichmentJob.objects.get(start_token=order.token)
         EnrichmentRow.objects.create(
-            job=job,
-            position=1,
-            cells=list(told.values()),
-            inputs=dict(outcome.inputs),
-            digest=digest(outcome.inputs),
+            job=job, position=1, cells=list(told.values()), inputs=dict(inputs), digest=digest(inputs)
         )
-        return start_job(
-            actor,
-            job.id,
-            StartOrder(key=key, purpose=purpose, freshness_days=freshness_days, token=token, is_again=True),
-        )
+        return _start(actor, job.id, order)
 
 
 def new_token() -> str:
@@ -313,14 +338,16 @@ def pause_job(actor: audit.Actor, job_id: int, *, reason: str = "") -> Enrichmen
 def resume_job(actor: audit.Actor, job_id: int) -> EnrichmentJob:
     """Go on with the waiting rows: after a sample, or a pause so long that their reservation was given back, what they
     can cost is reserved first. Raises `SubmissionError`; then the job stays paused."""
-    with transaction.atomic():
+    with refusals.noted(job_id), transaction.atomic():
         job = lock_job(job_id)
         if job.state != JobState.PAUSED:
             return job
         try:
             reserved = reservations.cover(job, note="resumed")
         except ledger.ReservationError as error:
-            raise SubmissionError(f"{error.message} The job stays paused; nothing was sent.") from error
+            raise SubmissionError(
+                f"{error.message} The job stays paused; nothing was sent.", outcome=refusals.outcome_of(error)
+            ) from error
         state = JobState.RUNNING if job.prepared_at else JobState.QUEUED
         EnrichmentJob.objects.filter(id=job.id).update(
             state=state, pause_reason=PauseReason.NONE, state_text="", paused_at=None, next_due_at=db_now()
@@ -349,7 +376,8 @@ def decide(
     reason: str,
 ) -> list[Batch]:
     """What a person decides about uncertain batches, and a wake-up for what there is to do now. Raises `DecisionError`."""
-    with transaction.atomic():
+    is_read = act == decisions.Act.LOOK_AGAIN
+    with refusals.noted(job_id, is_read=is_read), transaction.atomic():
         batches = DECISIONS[act](actor, job_id, chosen, reason=reason)
         job = EnrichmentJob.objects.get(id=job_id)
         if job.is_active:
@@ -359,7 +387,7 @@ def decide(
 
 def retry_rows(actor: audit.Actor, job_id: int, codes: Sequence[str]) -> EnrichmentJob:
     """Send the rows of the chosen reasons in a new attempt of a finished job. Raises `AttemptError`."""
-    with transaction.atomic():
+    with refusals.noted(job_id), transaction.atomic():
         job = attempts.retry(actor, job_id, codes)
         wake_job(job)
     return job

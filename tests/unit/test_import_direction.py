@@ -74,7 +74,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("enrichment.prices",),
     ("enrichment.selectors", "enrichment.providers.factory"),
     ("enrichment.services.transitions",),
-    ("enrichment.services.reservations",),
+    ("enrichment.services.reservations", "enrichment.services.refusals"),
     ("enrichment.services.answers",),
     ("enrichment.services.send_path", "enrichment.services.side_by_side", "enrichment.services.preparing"),
     ("enrichment.services.decisions", "enrichment.services.batching"),

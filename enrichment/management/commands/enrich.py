@@ -25,7 +25,15 @@ from enrichment import column_mapping, csv_export, csv_import, operations, selec
 from enrichment.choices import SILENT_PAUSES, JobState, PauseReason, RowState, Source
 from enrichment.csv_import import ENCODINGS, Layout, UploadError
 from enrichment.models import EnrichmentJob
-from enrichment.services import balances, exporting, processing, reservations, submission, uploads
+from enrichment.services import (
+    balances,
+    exporting,
+    processing,
+    refusals,
+    reservations,
+    submission,
+    uploads,
+)
 from keys import gate, hours, ledger
 from keys import selectors as key_selectors
 from keys.clock import db_now
@@ -230,6 +238,7 @@ def _start(
         key, environment=key.environment, scope=operations.get(job.operation).scope(job.mode)
     )
     if refused:  # before anything is called: not even the balance is asked for
+        refusals.note(job, key, *refused)
         submission.cancel_job(actor, job.id, reason=refused[1])
         raise CommandError(f"{refused[1]} Nothing was sent and nothing was paid.", returncode=REFUSED)
     balances.read_balance(key.account_id)

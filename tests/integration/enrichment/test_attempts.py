@@ -13,6 +13,7 @@ from enrichment.services import attempts, decisions, submission
 from enrichment.services.decisions import Act, Chosen
 from keys import ledger
 from keys.clock import db_now
+from keys.models import Call
 from people.audit import Actor
 from people.models import AuditEntry
 from tests.fakes.engine import Engine, assert_paid_once, books_fit, exported, paid_inputs
@@ -106,6 +107,7 @@ def test_retry_above_the_cap_changes_nothing(engine: Engine) -> None:
 
     job.refresh_from_db()
     assert (job.state, job.attempt, job.rows_failed) == ("completed", 1, 1)
+    assert Call.objects.filter(job=job.id, outcome="policy_budget").count() == 1
 
 
 def test_retry_twice_at_once_sends_once(engine: Engine) -> None:

@@ -20,7 +20,7 @@ from enrichment.services import decisions, submission
 from enrichment.services.decisions import Act, Chosen, DecisionError
 from keys import ledger
 from keys.choices import KeyState
-from keys.models import KeyRecord, LedgerEntry
+from keys.models import Call, KeyRecord, LedgerEntry
 from people.audit import SYSTEM, Actor
 from people.models import AuditEntry, User
 from tests import factories
@@ -258,6 +258,11 @@ def test_key_that_is_quarantined_neither_sends_again_nor_looks(engine: Engine) -
         with pytest.raises(DecisionError, match="is quarantined"):
             decide(engine, job, act)
 
+    refused = Call.objects.filter(outcome="policy_state").order_by("id")
+    assert list(refused.values_list("scope", "route")) == [
+        ("email-verification:bulk", "bulk-search"),
+        ("account:read", "files-read"),
+    ]
     decide(engine, job, Act.ACCEPT)
     assert job.rows_failed == 4
 

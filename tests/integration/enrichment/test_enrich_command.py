@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 
 from enrichment.models import EnrichmentJob
 from enrichment.services import processing
-from keys.models import KeyRecord
+from keys.models import Call, KeyRecord
 from tests.fakes.engine import Engine, paid_inputs
 
 ROWS = 40
@@ -82,6 +82,15 @@ def refusal(engine: Engine, source: Path, *more: str) -> CommandError:
     return refused.value
 
 
+def test_refusal_is_one_call_of_the_key(engine: Engine, source: Path) -> None:
+    KeyRecord.objects.filter(id=engine.key.id).update(scopes=["leads:search"])
+
+    assert "does not have the scope email-verification:bulk" in str(refusal(engine, source, "--yes"))
+
+    call = Call.objects.get()
+    assert (call.outcome, call.job) == ("policy_scope", EnrichmentJob.objects.get().id)
+
+
 def test_paused_run_goes_on_only_within_the_limit_that_is_given(
     engine: Engine, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,5 +118,6 @@ def test_paused_run_that_cannot_reserve_the_rest_says_so_and_stays_paused(
     assert error.returncode == 1
     assert "daily cap" in str(error)
     assert "stays paused" in str(error)
+    assert Call.objects.filter(outcome="policy_budget").count() == 1
     assert not EnrichmentJob.objects.filter(state="draft").exists()
     assert len(paid_inputs(engine.sandbox)) == 10

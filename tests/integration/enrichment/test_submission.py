@@ -11,7 +11,7 @@ from django.db import connection
 from enrichment.models import EnrichmentJob
 from enrichment.services import submission
 from keys import ledger
-from keys.models import Call, LedgerEntry
+from keys.models import Call, JobUse, KeyRecord, LedgerEntry
 from people.audit import Actor
 from people.models import AuditEntry
 from tests import factories
@@ -161,6 +161,59 @@ def test_start_is_refused_with_a_key_of_an_environment_that_nobody_serves(
 
     with pytest.raises(submission.SubmissionError, match="does not serve sandbox keys"):
         engine.start(3)
+
+    assert Call.objects.get().outcome == "policy_environment"
+
+
+def refusals_of(key: KeyRecord) -> list[tuple[str, str, int | None, str, int]]:
+    """What was refused to a key: outcome, scope, job, whose, and how many calls carried any rows."""
+    calls = Call.objects.filter(key=key).order_by("id")
+    return [(call.outcome, call.scope, call.job, call.person, call.rows) for call in calls]
+
+
+@pytest.mark.parametrize(
+    ("change", "outcome"),
+    [
+        ({"scopes": ["leads:search"]}, "policy_scope"),
+        ({"state": "quarantined"}, "policy_state"),
+        ({"daily_cap": Decimal("0.1")}, "policy_budget"),
+    ],
+    ids=["scope", "state", "cap"],
+)
+def test_refused_start_is_a_call_of_the_key(engine: Engine, change: dict[str, Any], outcome: str) -> None:
+    key = factories.make_key(owner=engine.person, account=engine.account, **change)
+    draft = engine.draft(3)
+
+    for _ in range(2):
+        with pytest.raises(submission.SubmissionError):
+            engine.begin(draft, key=key)
+
+    assert refusals_of(key) == [(outcome, "email-verification:bulk", draft.id, "Ira Quist", 0)] * 2
+    assert JobUse.objects.get().refused == 2
+    key.refresh_from_db()
+    assert key.last_used_at is None
+
+
+def test_start_that_something_else_stops_is_no_refusal_of_the_key(engine: Engine) -> None:
+    engine.account.balance = Decimal(0)
+    engine.account.save()
+
+    for order in ({"purpose": ""}, {"max_credits": Decimal(0)}, {}):
+        with pytest.raises(submission.SubmissionError):
+            engine.begin(engine.draft(3), **order)
+
+    assert not Call.objects.exists()
+
+
+def test_refused_look_up_is_a_call_that_does_not_say_who_was_looked_for(engine: Engine) -> None:
+    engine.key.scopes = ["email-verification:bulk"]
+    engine.key.save()
+
+    with pytest.raises(submission.SubmissionError):
+        look_up(engine, "token-1")
+
+    assert refusals_of(engine.key) == [("policy_scope", "email-verification:single", None, "Ira Quist", 0)]
+    assert Call.objects.get().job_text == ""
 
 
 @pytest.mark.parametrize(
