@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import cached_property
+from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
 from keys import breaker, budgets, calls, ledger, limiter, scopes
-from keys.choices import USABLE_STATES, KeyState, Outcome, Realm
+from keys.choices import USABLE_STATES, EntryKind, KeyState, Outcome, Realm
 from keys.clock import db_now
+from keys.credit_sum import CreditSum
 from keys.finding_rules import KEY_TROUBLE
-from keys.models import Account, Call, KeyRecord
+from keys.models import Account, Budget, Call, KeyRecord, LedgerEntry
 from keys.secrets import ResolvedSecret, SecretError, resolve
 from people.rights import Right
 from people.selectors import who_can
@@ -160,27 +164,83 @@ def admit(errand: Errand, *, max_wait_s: float) -> Permit:
 
 
 def _cap_refusal(key: KeyRecord, errand: Errand) -> tuple[Outcome, str] | None:
-    """Paid calls stop when a budget or a cap was lowered below what is set aside already."""
+    """Paid calls stop when a budget or a cap was lowered below what is set aside already: by the jobs of this month or day,
+    or by the errand's own job when it last reserved (decision 0011)."""
     if errand.scope == ACCOUNT_READ:
         return None
+    own = _OwnReservations(key, errand.job)
     for budget in budgets.for_key(key):
         standing = budgets.standing(budget)
-        if standing.committed > standing.credits:
+        earlier = own.in_latest_month(budget)
+        if max(standing.committed, earlier) > standing.credits:
             return (
                 Outcome.POLICY_BUDGET,
                 f"{standing.name[0].upper()}{standing.name[1:]} is {ledger.words(standing.credits)} credits and "
-                f"{ledger.words(standing.committed)} are reserved or charged. {who_can(Right.SET_BUDGETS)} can raise it.",
+                f"{_counted(standing.committed, earlier, '')}. {who_can(Right.SET_BUDGETS)} can raise it.",
             )
     if key.daily_cap is None:
         return None
-    committed = ledger.committed_today(key)
-    if committed <= key.daily_cap:
+    committed, earlier = ledger.committed_today(key), own.on_latest_day()
+    if max(committed, earlier) <= key.daily_cap:
         return None
     return (
         Outcome.POLICY_BUDGET,
-        f"The daily cap of {key.name} is {ledger.words(key.daily_cap)} credits and {ledger.words(committed)} are reserved or charged today. "
+        f"The daily cap of {key.name} is {ledger.words(key.daily_cap)} credits and {_counted(committed, earlier, ' today')}. "
         f"{who_can(Right.MANAGE_KEYS)} can raise it.",
     )
+
+
+def _counted(committed: Decimal, earlier: Decimal, when: str) -> str:
+    """Which of the two is too much, as words."""
+    if earlier > committed:
+        return f"{ledger.words(earlier)} are reserved or charged by this job"
+    return f"{ledger.words(committed)} are reserved or charged{when}"
+
+
+class _OwnReservations:
+    """What one job counted with on the latest day, or in the latest month, in which it reserved: reserved from then on, less
+    released. That fitted the cap or budget of then, so more than what stands now means that it was lowered. What the job
+    reserved on days before was held against the caps of those, and does not count: all of it may be above any one day's."""
+
+    def __init__(self, key: KeyRecord, job: int | None) -> None:
+        self._key = key
+        self._entries = LedgerEntry.objects.filter(key=key, job=job).order_by("id")
+        self._reserved = self._entries.filter(kind=EntryKind.RESERVED)
+
+    @cached_property
+    def _last_at(self) -> datetime | None:
+        last = self._reserved.last()
+        return last.at if last else None
+
+    def on_latest_day(self) -> Decimal:
+        """Credits; 0 when that is today, or none: then they are among those of today."""
+        if self._last_at is None:
+            return Decimal(0)
+        zone = ZoneInfo(self._key.time_zone)
+        return self._since(_midnight(self._last_at, zone), _midnight(db_now(), zone))
+
+    def in_latest_month(self, budget: Budget) -> Decimal:
+        """Credits; 0 when that is this month, or none. A budget that was set before the job reserved lowered nothing: whoever
+        planned a smaller one for the next month did not mean a job of this one."""
+        if self._last_at is None or budget.set_at <= self._last_at:
+            return Decimal(0)
+        zone = budgets.zone_of(budget)
+        months = [_midnight(at, zone).replace(day=1) for at in (self._last_at, db_now())]
+        return self._since(*months)
+
+    def _since(self, begin: datetime, present: datetime) -> Decimal:
+        if begin >= present:
+            return Decimal(0)
+        first = self._reserved.filter(at__gte=begin).values("id")[:1]
+        sums = self._entries.filter(id__gte=first).aggregate(
+            reserved=CreditSum("credits", filter=Q(kind=EntryKind.RESERVED), default=Decimal(0)),
+            released=CreditSum("credits", filter=Q(kind=EntryKind.RELEASED), default=Decimal(0)),
+        )
+        return Decimal(sums["reserved"] - sums["released"])
+
+
+def _midnight(at: datetime, zone: ZoneInfo) -> datetime:
+    return at.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def note_refusal(errand: Errand, outcome: Outcome, message: str) -> None:

@@ -8,10 +8,11 @@ import pytest
 from django.utils import timezone
 
 from enrichment.services import send_path
-from keys import findings, gate, ledger
+from keys import budgets, findings, gate, ledger
 from keys.choices import Outcome
-from keys.models import Call, KeyRecord
+from keys.models import Budget, Call, KeyRecord, LedgerEntry
 from keys.secrets import SecretError
+from people.audit import Actor
 from tests import factories
 from tests.fakes.engine import Engine
 
@@ -178,6 +179,61 @@ def test_key_above_its_cap_lets_nothing_out_but_free_calls(key: KeyRecord) -> No
         admit(key)
     assert told.value.outcome == "policy_budget"
     assert admit(key, scope=gate.ACCOUNT_READ, route="files-read").key == key
+
+
+def reserve(key: KeyRecord, credits: int, *, days_ago: int, job: int = 12) -> None:
+    """Credits of a job, reserved at noon of a day that is over."""
+    ledger.reserve(key=key, operation="email-search", job=job, credits=Decimal(credits))
+    entry = LedgerEntry.objects.latest("id")
+    noon = timezone.now().replace(hour=12) - timedelta(days=days_ago)
+    LedgerEntry.objects.filter(id=entry.id).update(at=noon)
+
+
+@pytest.mark.parametrize("cap", [0, 19])
+def test_cap_that_was_lowered_stops_a_job_of_yesterday(key: KeyRecord, cap: int) -> None:
+    reserve(key, 20, days_ago=1)
+    KeyRecord.objects.filter(id=key.id).update(daily_cap=cap)
+
+    with pytest.raises(
+        gate.GateRefusedError, match=f"is {cap} credits and 20 are reserved or charged by this job"
+    ):
+        admit(key)
+    assert admit(key, job=13)  # nothing of it is too much
+
+
+def test_job_that_reserved_on_several_days_ends_under_the_cap_that_let_it_in(key: KeyRecord) -> None:
+    KeyRecord.objects.filter(id=key.id).update(daily_cap=20)
+    key.refresh_from_db()
+    reserve(key, 20, days_ago=3)
+    reserve(key, 15, days_ago=2)
+    ledger.charge(key=key, operation="email-search", job=12, credits=Decimal(30))
+
+    assert admit(key)
+
+    KeyRecord.objects.filter(id=key.id).update(daily_cap=14)
+    with pytest.raises(gate.GateRefusedError, match="15 are reserved or charged by this job"):
+        admit(key)
+    ledger.release(key=key, operation="email-search", job=12, credits=Decimal(1))
+    assert admit(key)
+
+
+@pytest.mark.parametrize("is_planned", [False, True], ids=["lowered", "planned before"])
+def test_budget_that_was_lowered_stops_a_job_of_the_month_before(key: KeyRecord, is_planned: bool) -> None:
+    month = timezone.now().date().replace(day=1)
+    budgets.set_budget(
+        Actor(None), key=key, first_month=month, credits=Decimal(10), reason="less from now on"
+    )
+    Budget.objects.update(credits=None)  # none while it reserves
+    reserve(key, 20, days_ago=31)
+    if is_planned:
+        Budget.objects.update(set_at=timezone.now() - timedelta(days=40))
+    Budget.objects.update(credits=Decimal(10))
+
+    if is_planned:
+        assert admit(key)
+    else:
+        with pytest.raises(gate.GateRefusedError, match="is 10 credits and 20 are reserved or charged by"):
+            admit(key)
 
 
 def test_free_calls_need_no_scope_of_their_own(key: KeyRecord) -> None:
