@@ -353,7 +353,7 @@ class KeyEditForm(KeyForm):
         account.required = True
         assert isinstance(deputy, PersonField)
         # One who was disabled stays a choice: else a change of something else would drop them unseen.
-        deputy.queryset = active_owners() | User.objects.filter(id=key.deputy_id)
+        deputy.queryset = active_owners() | User.objects.filter(id=key.deputy_id or 0)
 
     def _values(self) -> dict[str, Any]:
         key = self._key

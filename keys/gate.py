@@ -20,7 +20,7 @@ from django.utils import timezone
 from keys import breaker, budgets, calls, ledger, limiter, scopes
 from keys.choices import USABLE_STATES, EntryKind, KeyState, Outcome, Realm
 from keys.clock import db_now
-from keys.credit_sum import CreditSum
+from keys.counted import counted
 from keys.finding_rules import KEY_TROUBLE
 from keys.models import Account, Budget, Call, KeyRecord, LedgerEntry
 from keys.secrets import ResolvedSecret, SecretError, resolve
@@ -204,8 +204,8 @@ class _OwnReservations:
 
     def __init__(self, key: KeyRecord, job: int | None) -> None:
         self._key = key
-        self._entries = LedgerEntry.objects.filter(key=key, job=job).order_by("id")
-        self._reserved = self._entries.filter(kind=EntryKind.RESERVED)
+        self._entries = LedgerEntry.objects.filter(key=key, job=job or 0)
+        self._reserved = self._entries.filter(kind=EntryKind.RESERVED).order_by("id")
 
     @cached_property
     def _last_at(self) -> datetime | None:
@@ -229,14 +229,7 @@ class _OwnReservations:
         return self._since(*months)
 
     def _since(self, begin: datetime, present: datetime) -> Decimal:
-        if begin >= present:
-            return Decimal(0)
-        first = self._reserved.filter(at__gte=begin).values("id")[:1]
-        sums = self._entries.filter(id__gte=first).aggregate(
-            reserved=CreditSum("credits", filter=Q(kind=EntryKind.RESERVED), default=Decimal(0)),
-            released=CreditSum("credits", filter=Q(kind=EntryKind.RELEASED), default=Decimal(0)),
-        )
-        return Decimal(sums["reserved"] - sums["released"])
+        return Decimal(0) if begin >= present else counted(self._entries, begin).committed
 
 
 def _midnight(at: datetime, zone: ZoneInfo) -> datetime:
