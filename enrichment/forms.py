@@ -52,6 +52,25 @@ class UploadForm(forms.Form):
         help_text="What it is called in the history. Without one, the file's name.",
     )
 
+    encoding = forms.ChoiceField(
+        label="Encoding", required=False, choices=[("", "found by itself"), *csv_import.ENCODINGS.items()]
+    )
+    delimiter = forms.ChoiceField(
+        label="Delimiter",
+        required=False,
+        choices=[
+            ("", "found by itself"),
+            *((sign, name.capitalize()) for sign, name in csv_import.DELIMITERS.items()),
+        ],
+    )
+    has_header = forms.TypedChoiceField(
+        label="First row",
+        required=False,
+        choices=[("", "found by itself"), ("yes", "is the header"), ("no", "is a row like the others")],
+        coerce=lambda value: value == "yes",
+        empty_value=None,
+    )
+
     def __init__(self, *args: Any, is_paste_too_large: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.is_paste_too_large = is_paste_too_large  # then nothing of the request could be read
@@ -76,6 +95,17 @@ class UploadForm(forms.Form):
     def source_field(self) -> str:
         """Where the list came from, for a message about it."""
         return "file" if self.cleaned_data.get("file") else "text"
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How the list is to be read; None for what is found by itself. Pasted text has no encoding any more."""
+        told = self.cleaned_data
+        encoding = (told["encoding"] or None) if self.source_field == "file" else None
+        return {
+            "encoding": encoding,
+            "delimiter": told["delimiter"] or None,
+            "has_header": told["has_header"],
+        }
 
     def stream(self) -> tuple[BinaryIO, str]:
         """The list's bytes, and what its file is called."""
@@ -224,7 +254,9 @@ class PriceForm(forms.Form):
         label="Credits for one answer", max_digits=10, decimal_places=3, min_value=Decimal("0.001")
     )
     charged_when_empty = forms.BooleanField(label="Charged also when nothing is found", required=False)
-    valid_from = forms.DateField(label="Holds from", widget=forms.DateInput(attrs={"type": "date"}))
+    valid_from = forms.DateField(
+        label="Holds from", widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
+    )
     source = forms.CharField(
         label="Source",
         max_length=300,

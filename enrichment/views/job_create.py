@@ -103,6 +103,7 @@ def _take_upload(request: HttpRequest, operation: str) -> HttpResponse:
                 stream=stream,
                 file_name=file_name,
                 name=form.cleaned_data["name"],
+                **form.reading,
             )
         except UploadError as error:
             form.add_error(form.source_field, error.message)

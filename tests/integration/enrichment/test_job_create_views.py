@@ -210,6 +210,34 @@ def test_file_that_is_no_list_is_refused_with_its_reason_at_the_field(
     assert not EnrichmentJob.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "how", "rows"),
+    [
+        ("Email\nzoë@firm.example\n".encode("utf-16-le"), {"encoding": "utf-16-le"}, 1),
+        (b"firm.example\n", {"has_header": "no"}, 1),
+        (b"Email\tName\na@firm.example\tA, B, C\n", {"delimiter": "\t"}, 1),
+    ],
+    ids=["UTF-16 without a mark", "one line", "tabs"],
+)
+def test_file_that_is_read_wrongly_by_itself_is_taken_as_the_person_says(
+    as_person: AsPerson, user: User, content: bytes, how: dict[str, str], rows: int
+) -> None:
+    operation = "domain-search" if b"Email" not in content.replace(b"\0", b"") else "email-verification"
+    client = as_person(user)
+
+    response = client.post(f"/jobs/new/{operation}/", {"file": csv_file(content), **how})
+
+    assert response.status_code == 303
+    assert EnrichmentJob.objects.get().rows_total == rows
+
+
+def test_refused_file_shows_how_it_may_be_read_instead(as_person: AsPerson, user: User) -> None:
+    response = as_person(user).post("/jobs/new/domain-search/", {"file": csv_file(b"firm.example\n")})
+
+    assert response.status_code == 422
+    assert '<details class="why" id="upload-reading" open>' in response.content.decode()
+
+
 def test_upload_without_a_list_and_with_two_is_refused(as_person: AsPerson, user: User) -> None:
     client = as_person(user)
 

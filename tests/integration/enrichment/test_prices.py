@@ -146,6 +146,9 @@ def test_manager_enters_a_price_and_the_audit_log_has_it(as_person: AsPerson) ->
     }
 
     assert "No price was entered" in words(client.get("/prices/"))
+    for form in (client.get("/prices/enter/"), client.post("/prices/enter/", {**told, "credits": "0"})):
+        # What a date field of a browser reads; anything else leaves it empty.
+        assert f'type="date" name="valid_from" value="{told["valid_from"]}"' in form.content.decode()
     for wrong in ({"credits": "0"}, {"credits": "0.0001"}, {"source": " "}, {"valid_from": "2001-01-01"}):
         assert client.post("/prices/enter/", {**told, **wrong}).status_code == 422
     assert not Price.objects.exists()
