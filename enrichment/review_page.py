@@ -187,6 +187,7 @@ def review(
     money = _money(key, estimate) if key else None
     columns = _columns(operation, layout, sample, columns_form)
     mapped = sum(line.is_mapped for line in columns)
+    choice = {"freshness_days": freshness_days, **({"key": key.id} if key else {})}
     obstacle = (
         "The columns on the page are not taken yet: correct them first."
         if columns_form.errors
@@ -198,7 +199,7 @@ def review(
         layout=layout,
         columns=columns,
         other_columns=max(layout.width - mapped, 0),
-        skipped=_skipped(job),
+        skipped=_skipped(job, choice),
         warnings=_findings(job.findings.get("warnings", {}), set()),
         estimate=estimate,
         parts=_parts(estimate) if estimate else [],
@@ -281,18 +282,20 @@ def _need(operation: Operation, name: str) -> str:
 # --- row check -------------------------------------------------------------------------------------------------------------
 
 
-def correct_url(job_id: int, position: int, code: str) -> str:
-    """Where a row's cells are corrected; `code` is the reason whose rows come one after another."""
-    return f"{reverse('enrichment:job_correct', args=[job_id, position])}?{urlencode({'reason': code})}"
+def correct_url(job_id: int, position: int, code: str, choice: Mapping[str, int] | None = None) -> str:
+    """Where a row's cells are corrected; `code` is the reason whose rows come one after another. `choice` is what was
+    chosen on the review (key, freshness_days), which leads back to it as it was."""
+    asked = urlencode([("reason", code), *(choice or {}).items()])
+    return f"{reverse('enrichment:job_correct', args=[job_id, position])}?{asked}"
 
 
-def _skipped(job: EnrichmentJob) -> list[FindingLine]:
+def _skipped(job: EnrichmentJob, choice: Mapping[str, int]) -> list[FindingLine]:
     found = job.findings.get("skipped", {})
     rows = attempts.correctable(job) if found and job.is_checked else EnrichmentRow.objects.none()
     first = dict(rows.order_by().values_list("reason_code").annotate(Min("position")))
     lines = _findings(found, set(job.skip_codes))
     return [
-        replace(line, correct_url=correct_url(job.id, first[line.code], line.code))
+        replace(line, correct_url=correct_url(job.id, first[line.code], line.code, choice))
         if line.code in first
         else line
         for line in lines

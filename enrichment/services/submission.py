@@ -107,6 +107,13 @@ def change_columns(job: EnrichmentJob, mapping: Mapping[str, int], skip_codes: l
     check(job)
 
 
+def keep_purpose(job: EnrichmentJob, purpose: str) -> None:
+    """What a person has written so far: the draft may be left and come back to."""
+    EnrichmentJob.objects.filter(id=job.id, state=JobState.DRAFT).update(
+        purpose=" ".join(purpose.split())[:300]
+    )
+
+
 def reread(
     job: EnrichmentJob, *, encoding: str | None, delimiter: str | None, has_header: bool | None
 ) -> None:

@@ -172,7 +172,7 @@ def _context(
     initial = {
         "key": key.id if key else None,
         "freshness_days": freshness_days,
-        "purpose": request.POST.get("purpose", ""),
+        "purpose": request.POST.get("purpose", job.purpose),
         "token": job.start_token,
         "max_credits": review.estimate.at_most if review.estimate else None,
     }
@@ -243,6 +243,9 @@ def _change(request: HtmxHttpRequest, job: EnrichmentJob) -> HttpResponse:
     """One of the small forms of the page: reading, columns, a warning to skip or to ask, other key and freshness."""
     assert job.upload is not None
     posted = request.POST
+    if "keep" in posted:
+        submission.keep_purpose(job, posted.get("purpose", ""))
+        return HttpResponse(status=204)
     if "recalculate" in posted:
         return _answer(request, _context(request, job))
     if "encoding" in posted:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -11,6 +13,7 @@ from django.views.decorators.http import require_http_methods
 
 from enrichment import retry_page, review_page, selectors
 from enrichment.choices import JobState
+from enrichment.forms import ChoiceForm
 from enrichment.models import EnrichmentJob
 from enrichment.services import attempts, submission
 from people.audit import Actor
@@ -66,6 +69,9 @@ def job_correct(request: HttpRequest, number: int, position: int) -> HttpRespons
         )
     is_draft = job.state == JobState.DRAFT
     back = reverse("enrichment:job_review" if is_draft else "enrichment:job_retry", args=[job.id])
+    choice = _choice_of(request) if is_draft else {}
+    if choice:
+        back += f"?{urlencode(choice)}"
     opened = retry_page.correction(job, position, request.GET.get("reason", "")[:40])
     if opened is None:
         if job.rows.filter(position=position).exists():
@@ -82,10 +88,17 @@ def job_correct(request: HttpRequest, number: int, position: int) -> HttpRespons
             later = "It is asked when you start the job." if is_draft else "It is not sent yet."
             messages.success(request, f"Row {position:,} is corrected. {later}")
             if "next" in request.POST and opened.following:
-                return _see_other(review_page.correct_url(job.id, opened.following, opened.code))
+                return _see_other(review_page.correct_url(job.id, opened.following, opened.code, choice))
             return _see_other(back)
     context = {**_common(job), "opened": opened, "form": form, "is_draft": is_draft, "back_url": back}
     return render(request, "enrichment/job_correct.html", context, status=422 if form.errors else 200)
+
+
+def _choice_of(request: HttpRequest) -> dict[str, int]:
+    """Key and freshness that were chosen on the review, as its address has them."""
+    asked = ChoiceForm(request.GET)
+    asked.is_valid()
+    return {name: value for name, value in asked.cleaned_data.items() if value is not None}
 
 
 def _common(job: EnrichmentJob) -> dict[str, object]:
