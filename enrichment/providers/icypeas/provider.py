@@ -104,7 +104,7 @@ class IcypeasProvider:
         return [item for item in items if item is not None]
 
     def find(self, request: FindRequest) -> LeadPage:
-        """One page of leads. A token that has grown old, refused in words or with 400, is `BadInputError`."""
+        """One page of leads. A token that has grown old, refused with 200 or 400, is `BadInputError`."""
         operation, search = _search(request.operation)
         route = operation.bulk_route
         size = len(request.external_ids)
@@ -118,10 +118,12 @@ class IcypeasProvider:
         try:
             answer = self._client.call(ROUTES[route], json=body)
         except RefusedError as error:
-            # A reason of the account is none of the token, and lets the same page be fetched later.
-            if not request.token or error.status != 400 or type(error) not in (RefusedError, NotFoundError):
+            # A reason of the account is none of the token, and lets the same page be fetched later. Without any, the token
+            # is all that this page has and the first one had not: sent again it would be refused again, for ever.
+            is_without_reason = type(error) in (RefusedError, NotFoundError) and error.status in (200, 400)
+            if not request.token or not is_without_reason:
                 raise
-            expired = BadInputError(error.message, status=400, fields=("pagination.token",))
+            expired = BadInputError(error.message, status=error.status, fields=("pagination.token",))
         if expired is not None:
             raise expired
         elements = answer.get("leads")

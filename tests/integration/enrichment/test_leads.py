@@ -119,6 +119,21 @@ def test_token_that_grew_old_ends_the_fetch_with_what_came(engine: Engine) -> No
     assert paid_credits(engine.sandbox) == ledger.job_sums(job.id).charged == 1
 
 
+@pytest.mark.parametrize("status", [200, 400])
+def test_token_that_is_refused_in_words_alone_ends_the_fetch_with_what_came(
+    engine: Engine, status: int
+) -> None:
+    job = fetch(engine, 300)
+    fellow = fetch(engine, 10, {"currentJobTitle": {"include": ["cfo"]}})
+    one_page(engine, job)
+    engine.fault("/find-people", "status", status=status, word="The pagination token has expired.")
+
+    engine.run(job)
+
+    assert (job.state, job.rows_found, job.rows_failed, job.rows_skipped) == ("completed", 50, 50, 200)
+    assert engine.run(fellow).state == "completed"
+
+
 @pytest.mark.parametrize(
     ("word", "reason"), [("InsufficientCreditsError", "credits"), ("UnpaidSubscriptionError", "key")]
 )

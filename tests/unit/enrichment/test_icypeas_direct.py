@@ -11,6 +11,7 @@ from enrichment.providers.base import (
     FindRequest,
     ItemState,
     ReadFailedError,
+    RefusedError,
     UncertainOutcomeError,
     Verdict,
 )
@@ -368,12 +369,23 @@ def test_more_leads_than_asked_are_left_out_and_malformed_ones_take_their_place(
     "refusal",
     [
         httpx.Response(200, json={"success": False, "validationErrors": ["pagination.token expired"]}),
+        httpx.Response(200, json={"success": False, "message": "token expired"}),
+        httpx.Response(200, json={"success": False}),
+        httpx.Response(200, json={"success": False, "validationErrors": [{"type": "SearchNotFoundError"}]}),
         httpx.Response(400, json={"message": "token expired"}),
     ],
 )
 def test_token_that_grew_old_is_bad_input(refusal):
     with pytest.raises(BadInputError):
         find(refusal, token="old")
+
+
+@pytest.mark.parametrize("status", [402, 403, 404])
+def test_page_that_is_refused_for_another_reason_than_its_token_is_no_bad_input(status):
+    with pytest.raises(RefusedError) as caught:
+        find(httpx.Response(status, json={"success": False, "message": "no"}), token="old")
+
+    assert type(caught.value) is RefusedError
 
 
 @pytest.mark.parametrize(
