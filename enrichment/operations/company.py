@@ -47,7 +47,10 @@ COMPANY_FIELDS = (
             "domein",
             "bedrijfswebsite",
         ),
-        hint="Gives better results than the company's name, and wins where a row has both.",
+        hint=(
+            "Gives better results than the company's name, and wins where a row has both, unless it is that of a free-mail "
+            "provider or of a site with pages about companies."
+        ),
     ),
     InputField(
         name="company",
@@ -81,28 +84,38 @@ COMPANY_FIELDS = (
             "bedrijfsnaam",
             "organisatie",
         ),
-        hint="Used where a row has no domain.",
+        hint="Used where a row has no domain of the company's own.",
     ),
 )
 
 
 def company_of(values: Mapping[str, str]) -> tuple[str, str | None]:
-    """What is asked, and the domain when that is one: the domain wins over the name. Values are cleaned texts."""
+    """What is asked, and the domain when that is one: the domain wins over the name, unless it is not the company's own.
+    Values are cleaned texts."""
     domain = normal_forms.domain(values["domain"]) if values["domain"] else None
+    if domain and values["company"] and _foreign(domain):
+        return values["company"], domain
     return domain or values["company"] or values["domain"], domain
+
+
+def _foreign(domain: str) -> tuple[str, str] | None:
+    """The warning of a domain that cannot be the company's own, as code and words; None for any other."""
+    registered = normal_forms.registered_domain(domain)
+    if registered in normal_forms.FREE_MAIL_DOMAINS:
+        return FREE_MAIL_DOMAIN, f"{domain} is a free-mail provider, not the company's domain"
+    if registered in normal_forms.LINK_PAGE_DOMAINS:
+        return LINK_PAGE, f"{domain} is a site with pages about companies, not the company's domain"
+    return None
 
 
 def company_warnings(values: Mapping[str, str], domain: str | None) -> list[Warning_]:
     """What looks odd about the company of a row that is asked all the same."""
-    if domain and normal_forms.registered_domain(domain) in normal_forms.FREE_MAIL_DOMAINS:
-        return [Warning_(FREE_MAIL_DOMAIN, f"{domain} is a free-mail provider, not the company's domain.")]
-    if domain and normal_forms.registered_domain(domain) in normal_forms.LINK_PAGE_DOMAINS:
-        text = f"{domain} is a site with pages about companies, not the company's domain."
-        return [Warning_(LINK_PAGE, text)]
+    instead = "the company's name is asked instead"
+    if domain and (foreign := _foreign(domain)):
+        code, words = foreign
+        return [Warning_(code, f"{words}, so {instead}." if values["company"] else f"{words}.")]
     if values["domain"] and not domain:
-        used = (
-            "the company's name is asked instead" if values["company"] else "it is asked as a company's name"
-        )
+        used = instead if values["company"] else "it is asked as a company's name"
         text = f"“{short(values['domain'])}” is not a domain, so {used}."
         return [Warning_(UNREADABLE_DOMAIN, text)]
     return []

@@ -13,7 +13,7 @@ from .company import COMPANY_FIELDS, NO_COMPANY, company_of, company_warnings
 
 
 def check(fields: Mapping[str, str]) -> Checked | Skipped:
-    """A row with a domain or a company is asked; the domain wins. The question has `company`, one of the two."""
+    """A row with a domain or a company is asked; the company's own domain wins. The question has `company`, one of the two."""
     values = {field.name: normal_forms.text(fields.get(field.name, "")) for field in COMPANY_FIELDS}
     company, domain = company_of(values)
     if not company:

@@ -18,7 +18,7 @@ _FIELDS = (*NAME_FIELDS, *COMPANY_FIELDS)
 
 
 def check(fields: Mapping[str, str]) -> Checked | Skipped:
-    """A row with one part of a name, and a domain or a company, is asked; the domain wins over the company.
+    """A row with one part of a name, and a domain or a company, is asked; the company's own domain wins over its name.
 
     Fields: `first_name`, `last_name`, `full_name`, `domain`, `company`, each may be absent or "".
     The question has `first_name`, `last_name` ("" when unknown) and `company`, which is the domain or the name.

@@ -181,6 +181,8 @@ def test_verification_skips_what_cannot_be_an_address(address, code, words):
         ({"domain": "not a domain", "company": "Loxwell"}, "Loxwell", ["unreadable_domain"]),
         ({"domain": "gmail.com"}, "gmail.com", ["free_mail_domain"]),
         ({"domain": "linkedin.com/company/loxwell"}, "linkedin.com", ["link_page"]),
+        ({"domain": "gmail.com", "company": "Loxwell"}, "Loxwell", ["free_mail_domain"]),
+        ({"domain": "linkedin.com/company/loxwell", "company": "Loxwell"}, "Loxwell", ["link_page"]),
     ],
 )
 def test_scan_asks_for_the_domain_and_else_for_the_company(fields, asked, warned):
@@ -189,6 +191,22 @@ def test_scan_asks_for_the_domain_and_else_for_the_company(fields, asked, warned
     assert isinstance(checked, Checked)
     assert checked.inputs == {"company": asked}
     assert codes(checked) == warned
+
+
+@pytest.mark.parametrize("operation", ["email-search", "domain-search", "find-profile", "find-company"])
+@pytest.mark.parametrize("domain", ["ann@gmail.com", "https://fr.linkedin.com/company/loxwell"])
+def test_name_of_the_company_is_asked_where_its_domain_is_somebody_elses(operation, domain):
+    fields = {"first_name": "Ann", "last_name": "Lee", "domain": domain}
+    with_name, without = (
+        operations.get(operation).check({**fields, **more}) for more in ({"company": "Loxwell"}, {})
+    )
+
+    assert isinstance(with_name, Checked)
+    assert isinstance(without, Checked)
+    assert with_name.inputs["company"] == "Loxwell"
+    assert "so the company's name is asked instead." in with_name.warnings[0].text
+    assert without.inputs["company"].endswith(".com")
+    assert without.warnings[0].text.endswith("not the company's domain.")
 
 
 def test_scan_skips_a_row_without_domain_and_company():
