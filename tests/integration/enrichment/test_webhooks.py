@@ -12,6 +12,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import Client
 
+from config import redaction
 from enrichment.choices import HookState
 from enrichment.models import Batch, EnrichmentJob, HookCall
 from enrichment.providers.icypeas.auth import is_signed, sign_webhook
@@ -110,6 +111,19 @@ def test_unknown_address_and_other_methods_are_nobody_s(hooked: Engine) -> None:
     assert post(body({}), "/hooks/icypeas/" + "u" * 43 + "/").status_code == 404
     assert post(body({}), "/hooks/icypeas/x/").status_code == 404
     assert Client().get(PATH).status_code == 405
+
+
+def test_address_is_masked_in_the_log_of_calls_that_are_refused(
+    hooked: Engine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redaction, "_known", type(redaction._known)())
+
+    with caplog.filtering(redaction.RedactSecrets()):
+        refused = [post(b"no JSON"), post(body({}, at=datetime.now(UTC) - FAR)), Client().get(PATH)]
+
+    assert [answer.status_code for answer in refused] == [400, 400, 405]
+    assert caplog.text.count("/hooks/icypeas/***/") == 3
+    assert TOKEN not in caplog.text
 
 
 def test_signed_call_moves_the_look_forward_and_the_read_decides(hooked: Engine) -> None:
