@@ -314,11 +314,13 @@ def _give_back(batch: Batch, job: EnrichmentJob, not_run: list[tuple[BatchItem, 
         pause(job, PauseReason.PERSON, text)
 
 
-def leave_uncertain(batch: Batch, *, code: str, text: str) -> int:
-    """Nobody can say what became of the batch's unsettled questions: rows that wait for them, in any job, are left to a
-    person and never sent again by a machine. The payer's reservation stays open, the others' comes back.
-    How many rows of the batch's job. Call inside a transaction."""
-    questions = BatchItem.objects.filter(batch=batch, is_settled=False).values("question_id")
+def leave_uncertain(batch: Batch, *, code: str, text: str, items: QuerySet[BatchItem] | None = None) -> int:
+    """Nobody can say what became of the batch's unsettled questions, or of those of `items`: rows that wait for them, in
+    any job, are left to a person and never sent again by a machine. The payer's reservation stays open, the others'
+    comes back. How many rows of the batch's job. Call inside a transaction."""
+    if items is None:
+        items = BatchItem.objects.filter(batch=batch, is_settled=False)
+    questions = items.values("question_id")
     open_rows = EnrichmentRow.objects.filter(
         question_id__in=questions, state__in=OPEN_ROWS, job__state__in=WORKED_ON
     )

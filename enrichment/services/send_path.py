@@ -60,6 +60,7 @@ from enrichment.services.answers import (
     leave_uncertain,
     record_items,
     return_rows,
+    unsettled,
 )
 from enrichment.services.transitions import lock_job, move_rows, pause, pause_fellows, tell
 from keys import gate, limiter
@@ -417,8 +418,8 @@ def _sent_alone(batch: Batch, ref: str) -> None:
 
 
 def _answered(batch: Batch, items: Sequence[ProviderItem]) -> None:
-    """The call brought its answers. Searches that still run are read later, by their ids; a row that the call left out may
-    have been paid."""
+    """The call brought its answers. Searches that still run are read later, by their ids; a row that the call left out, or
+    named without an id, may have been paid, and is left to a person."""
     with transaction.atomic():
         record_items(batch, items)
         left = {item.external_id: item for item in BatchItem.objects.filter(batch=batch, is_settled=False)}
@@ -429,13 +430,15 @@ def _answered(batch: Batch, items: Sequence[ProviderItem]) -> None:
                 and item.provider_id != item.external_id
             ):
                 left[item.external_id].provider_id = item.provider_id
-        if not left or not all(item.provider_id for item in left.values()):
-            if left:
-                leave_uncertain(batch, code=NO_ANSWER, text=NO_ANSWER_TEXT)
+        BatchItem.objects.bulk_update(left.values(), ["provider_id"])
+        lost = BatchItem.objects.filter(batch=batch, is_settled=False, provider_id="")
+        if lost.exists():
+            leave_uncertain(batch, code=NO_ANSWER, text=NO_ANSWER_TEXT, items=lost)
+            lost.update(is_settled=True)  # nothing finds them: they must not keep the others' batch open
+        if not unsettled(batch):
             close(batch)
             _heard(batch.job_id)
             return
-        BatchItem.objects.bulk_update(left.values(), ["provider_id"])
     _sent(batch, "", Mode.SINGLE)
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from enrichment.choices import BatchState
 from enrichment.models import Batch, BatchItem, EnrichmentJob
-from enrichment.providers.base import ItemPage, ItemState, ProviderItem
+from enrichment.providers.base import BulkRequest, ItemPage, ItemState, ProviderItem
+from enrichment.providers.icypeas.provider import IcypeasProvider
 from enrichment.services import decisions, looking, send_path, submission
 from keys import ledger
 from keys.clock import db_now
@@ -76,6 +77,37 @@ def test_list_of_reverse_look_ups_that_have_only_begun_is_followed_row_by_row(en
     assert "/in/ann-" in found["ann@sbx-found.example"]
     assert "/in/bob-" in found["bob@sbx-found.example"]
     assert set(paid_inputs(engine.sandbox).values()) == {1}
+
+
+def test_row_that_an_answer_left_out_does_not_take_its_neighbours_ids(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.switch(lookups_later=True)
+    engine.credits("500")
+    ask = IcypeasProvider.ask
+
+    def without_the_second(provider: IcypeasProvider, request: BulkRequest) -> Any:
+        found = ask(provider, request)
+        return [item for item in found if item.external_id != request.external_ids[1]]
+
+    monkeypatch.setattr(IcypeasProvider, "ask", without_the_second)
+
+    job = engine.run(
+        engine.begin(
+            engine.draft(
+                ["email", "ann@sbx-found.example", "bob@sbx-found.example"], operation="reverse-lookup"
+            )
+        )
+    )
+
+    assert (job.state, job.rows_found, job.rows_uncertain) == ("completed", 1, 1)
+    (batch,) = Batch.objects.filter(job=job)
+    assert batch.state == BatchState.UNCERTAIN
+    assert ledger.job_sums(job.id).open == job.price
+    decisions.accept_as_paid(
+        Actor(engine.person), job.id, [decisions.Chosen(batch.id, batch.fence)], reason="Lost at Icypeas."
+    )
+    assert ledger.job_sums(job.id).charged == paid_credits(engine.sandbox) == 20
 
 
 def test_search_that_takes_long_is_looked_for_ever_more_rarely(engine: Engine) -> None:
