@@ -52,6 +52,7 @@ _ADDRESS = re.compile(
 )
 _MAX_COUNT = 2_000_000_000
 _MAX_CREDITS = Decimal(10) ** 12
+_MAX_BALANCE = Decimal(10) ** 11 - 1  # with its thousandths the most that a column of 14 digits takes
 MAX_WORD = 64
 MAX_ID = 128
 _MAX_DEPTH = 50
@@ -383,10 +384,12 @@ def _is_finished(raw: Mapping[str, Any]) -> bool:
 
 
 def parse_balance(raw: Mapping[str, Any]) -> Balance | None:
-    """The account, or None when the answer names no credits."""
-    credits = decimal_of(raw.get("credits"))
-    if credits is None:
+    """The account, or None when the answer names no credits that a balance could hold. A thousandth is the least that is
+    kept: the binary sums of a server (99.70000000000002) are no new balances."""
+    amount = decimal_of(raw.get("credits"))
+    if amount is None or abs(amount) >= _MAX_BALANCE:
         return None
+    credits = round(amount, 3)
     return Balance(
         credits=credits,
         plan=text_of(raw.get("plan"), most=MAX_WORD),

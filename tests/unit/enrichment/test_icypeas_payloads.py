@@ -255,7 +255,40 @@ def test_parse_balance_is_exact():
     assert present(payloads.parse_balance({"credits": "0.1"})).credits == Decimal("0.1")
 
 
-@pytest.mark.parametrize("credits", [None, True, "", "lots", [], "NaN", "1e999999999", 10**300, "-Infinity"])
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (99.70000000000002, "99.7"),
+        ("0.1234567", "0.123"),
+        (99_999_999_998, "99999999998"),
+        (-2.5, "-2.5"),
+        ("1e-30", "0"),
+    ],
+)
+def test_parse_balance_keeps_thousandths(said, kept):
+    credits = present(payloads.parse_balance({"credits": said})).credits
+
+    assert credits == Decimal(kept)
+    assert credits.as_tuple().exponent == -3
+
+
+@pytest.mark.parametrize(
+    "credits",
+    [
+        None,
+        True,
+        "",
+        "lots",
+        [],
+        "NaN",
+        "1e999999999",
+        10**300,
+        "-Infinity",
+        10**11,
+        -(10**11),
+        "99999999999.9999",
+    ],
+)
 def test_parse_balance_is_none_when_no_amount_is_named(credits):
     assert payloads.parse_balance({"credits": credits}) is None
 
