@@ -90,9 +90,8 @@ class IcypeasProvider:
                 body["custom"] = {"externalIds": list(request.external_ids)}
             answer = self._client.call(ROUTES[route], json=body)
             answers = answer.get("data")
-        file_id = payloads.text_of(answer.get("file"))
-        if file_id and not answers:
-            return file_id
+        if payloads.text_of(answer.get("file")) and not answers:
+            return _submitted_id(answer.get("file"), route)
         if not isinstance(answers, list) or len(answers) != len(request.rows):
             raise UncertainOutcomeError(
                 f"{route}: accepted, but the answers do not fit the {len(request.rows)} rows.", status=200
@@ -245,8 +244,9 @@ def _search(name: str) -> tuple[Operation, leads.Search]:
 
 
 def _submitted_id(value: Any, route: str) -> str:
+    """The id in the answer to a paid call. One that is longer than any id is none: it could neither be kept nor read by."""
     identifier = payloads.text_of(value)
-    if not identifier:
+    if not 0 < len(identifier) <= payloads.MAX_ID:
         raise UncertainOutcomeError(f"{route}: accepted, but the answer names no id.", status=200)
     return identifier
 

@@ -313,6 +313,14 @@ def test_list_of_pages_that_is_accepted_for_later_is_a_file():
     assert IcypeasProvider(wire.client).ask(BulkRequest("scrape-profile", "b", rows, ["a", "b"])) == "file-1"
 
 
+def test_list_of_pages_whose_file_has_an_id_that_nothing_could_keep_is_uncertain():
+    wire = Wire(httpx.Response(200, json={"success": True, "file": "f" * 129}))
+    rows = [{"profile_url": PAGE}] * 2
+
+    with pytest.raises(UncertainOutcomeError, match="names no id"):
+        IcypeasProvider(wire.client).ask(BulkRequest("scrape-profile", "b", rows, ["a", "b"]))
+
+
 # Searches for leads
 
 

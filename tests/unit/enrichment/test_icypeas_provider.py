@@ -109,6 +109,7 @@ def test_submit_single_leaves_empty_keys_out(operation, inputs, sent):
         {"item": {"_id": {}}},
         {"file": None},
         {"file": []},
+        {"file": "f" * 129, "item": {"_id": "i" * 129}},
     ],
 )
 def test_submit_is_uncertain_when_a_success_names_no_id(found):
