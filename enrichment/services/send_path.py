@@ -176,12 +176,16 @@ def _persist(record: Callable[[], None]) -> None:
 
 
 def _provider(permit: gate.Permit) -> Provider:
-    return factory.make_provider(
-        base_url=settings.ICYPEAS_BASE_URL,
-        secret=permit.resolved.secret.reveal(),
-        user_id=permit.account.user_id,
-        api_secret=permit.api_secret.secret.reveal() if permit.api_secret else None,
-    )
+    try:
+        return factory.make_provider(
+            base_url=settings.ICYPEAS_BASE_URL,
+            secret=permit.resolved.secret.reveal(),
+            user_id=permit.account.user_id,
+            api_secret=permit.api_secret.secret.reveal() if permit.api_secret else None,
+        )
+    except ValueError as error:  # an address of Icypeas that is none: whoever set it can mend it
+        reason = str(error)
+    raise NotSentError(reason)
 
 
 def _ms(started: float) -> int:

@@ -294,12 +294,15 @@ def _checked_base_url(base_url: str) -> str:
     """The base URL without a slash at its end. A URL can carry a password, so the error does not quote it."""
     try:
         url = httpx.URL(base_url.strip())
+        url.raw_host.decode().encode(
+            "idna"
+        )  # as opening a connection does: an empty or a too long label is no host
         is_usable = (
             url.scheme in ("http", "https")
             and bool(url.host)
             and not (url.userinfo or url.query or url.fragment)
         )
-    except httpx.InvalidURL:
+    except (httpx.InvalidURL, UnicodeError):
         is_usable = False
     if not is_usable:
         raise ValueError("The Icypeas base URL must be http(s)://host/path, without user, query or fragment.")

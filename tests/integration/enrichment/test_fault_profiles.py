@@ -72,9 +72,10 @@ def mend_and_resume(engine: Engine, job_id: int) -> None:
     assert set(paid_inputs(engine.sandbox).values()) == {1}
 
 
-def test_nothing_listens_there_and_later_somebody_does(engine: Engine, settings: Any) -> None:
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/api", "http://icypeas..example/api"])
+def test_nothing_listens_there_and_later_somebody_does(engine: Engine, settings: Any, address: str) -> None:
     real = settings.ICYPEAS_BASE_URL
-    settings.ICYPEAS_BASE_URL = "http://127.0.0.1:9/api"
+    settings.ICYPEAS_BASE_URL = address
     job = engine.start(4)
     for _ in range(4):
         engine.step(job)

@@ -130,6 +130,8 @@ def test_call_sends_nothing_when_a_text_cannot_be_encoded():
         "https://",
         "https://u:hidden@x.example",
         "https://x.example?hidden=1",
+        "http://hidden..example/api",
+        f"http://{'hidden' * 11}.example/api",
     ],
 )
 def test_client_refuses_a_base_url_that_is_none_without_quoting_it(base_url):
@@ -137,6 +139,14 @@ def test_client_refuses_a_base_url_that_is_none_without_quoting_it(base_url):
         IcypeasClient(base_url, SECRET)
 
     assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    ["http://127.0.0.1:9/api", "http://[::1]:9/api", "https://müller.example/api", "http://desk/api"],
+)
+def test_client_takes_every_kind_of_host(base_url):
+    IcypeasClient(base_url, SECRET).close()
 
 
 @pytest.mark.parametrize("secret", ["", "Bearer ", "two words", "schlüssel"])
