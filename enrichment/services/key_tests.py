@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import transaction
 
 from enrichment.providers.base import (
+    BadInputError,
     KeyRejectedError,
     NotSentError,
     ProviderError,
@@ -123,7 +124,7 @@ def run_checks(key: KeyRecord) -> dict[str, Check]:
     except ProviderError as error:
         if key.state in USABLE_STATES:  # what a revoked record is told says nothing of the account
             services.store_balance_error(key.account, error.message)
-        checks.update(_provider_checks(error))
+        checks.update(_provider_checks(key, error))
     else:
         services.store_balance(key.account, credits=balance.credits, asked_at=asked_at)
         checks[ADDRESS] = _address_ok()
@@ -177,7 +178,7 @@ def _address_ok() -> Check:
     return Check("ok", settings.ICYPEAS_BASE_URL, f"answered, {kind}")
 
 
-def _provider_checks(error: ProviderError) -> dict[str, Check]:
+def _provider_checks(key: KeyRecord, error: ProviderError) -> dict[str, Check]:
     """Which step a failed call ended at, and what to do about it."""
     base = settings.ICYPEAS_BASE_URL
     if isinstance(error, NotSentError):
@@ -199,6 +200,18 @@ def _provider_checks(error: ProviderError) -> dict[str, Check]:
             ADDRESS: _address_ok(),
             ACCEPTED: Check("ok", "yes"),
             BALANCE: Check("bad", "unpaid", note),
+        }
+    if isinstance(error, BadInputError):
+        # Whoever reads what was asked has let the key in.
+        wrong = f"{key.account.email} is not it" if key.account.email else "none is set"
+        note = (
+            f"Icypeas wants the address of the account's owner with this question, and {wrong}: {error.message.rstrip('.')}. "
+            f"Whoever runs this installation can set it: manage.py account set {key.account.name} --email ADDRESS."
+        )
+        return {
+            ADDRESS: _address_ok(),
+            ACCEPTED: Check("ok", "yes"),
+            BALANCE: Check("bad", "not told", note),
         }
     outcome = Outcome(send_path.outcome_of(error)).label
     return {ADDRESS: _address_ok(), ACCEPTED: Check("bad", outcome, error.message)}

@@ -85,6 +85,26 @@ def test_refused_key_ends_at_its_step(
     assert "What to do" in as_person(engine.person).get(link).content.decode()
 
 
+@pytest.mark.parametrize(
+    ("email", "words"), [("", "and none is set"), ("leo@desk.example", "and leo@desk.example is not it")]
+)
+def test_balance_that_is_refused_for_the_owner_s_address_does_not_blame_the_key(
+    engine: Engine, as_person: AsPerson, email: str, words: str
+) -> None:
+    type(engine.account).objects.filter(id=engine.account.id).update(email=email)
+    engine.fault("/a/actions/subscription-information", "refusal", word="validation_string_empty")
+    test = ask(engine, as_person(engine.person))
+
+    key_tests.run(test.id)
+
+    test.refresh_from_db()
+    checks = {check["name"]: check for check in test.checks}
+    assert checks[key_tests.ACCEPTED]["state"] == "ok"
+    assert checks[key_tests.BALANCE]["state"] == "bad"
+    assert words in checks[key_tests.BALANCE]["note"]
+    assert f"manage.py account set {engine.account.name} --email" in checks[key_tests.BALANCE]["note"]
+
+
 def test_secret_that_is_not_there_calls_nobody(engine: Engine, as_person: AsPerson, monkeypatch: Any) -> None:
     monkeypatch.delenv("ICYPEAS_API_KEY")
     test = ask(engine, as_person(engine.person))
