@@ -45,13 +45,17 @@ class SearchForm(forms.Form):
                 widget=forms.Textarea(attrs=attrs),
             )
         elif each.kind == CHOICES:
-            self.fields[each.id] = forms.MultipleChoiceField(
-                label=each.label,
-                required=False,
-                choices=[(value, value) for value in each.choices],
-                help_text=each.hint,
-                widget=forms.CheckboxSelectMultiple,
-            )
+            for name, label, hint in (
+                (each.id, each.label, each.hint),
+                (f"{each.id}_not", f"{each.label}, but not", ""),
+            ):
+                self.fields[name] = forms.MultipleChoiceField(
+                    label=label,
+                    required=False,
+                    choices=[(value, value) for value in each.choices],
+                    help_text=hint,
+                    widget=forms.CheckboxSelectMultiple,
+                )
         else:
             least = -100 if each.kind == GROWTH else 0
             for end, word in (("from", "from"), ("to", "to")):

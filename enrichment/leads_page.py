@@ -84,7 +84,9 @@ def tabs(urls: Mapping[str, str], current: str) -> list[dict[str, object]]:
 def initial_of(operation: Operation, told: QueryDict) -> dict[str, Any]:
     """What stands in an address, for the form's fields."""
     form = SearchForm(operation)
-    many = {each.id for each in operation.filters if each.kind == CHOICES}
+    many = {
+        name for each in operation.filters if each.kind == CHOICES for name in (each.id, f"{each.id}_not")
+    }
     return {
         name: told.getlist(name) if name in many else told[name] for name in form.filter_names if name in told
     }
@@ -97,6 +99,7 @@ def told_of(operation: Operation, query: Mapping[str, Any]) -> dict[str, Any]:
         condition = condition_in(query, each)
         if each.kind == CHOICES:
             told[each.id] = condition.get("include", [])
+            told[f"{each.id}_not"] = condition.get("exclude", [])
         elif each.kind == WORDS:
             told[each.id] = text_of(condition.get("include", []))
             told[f"{each.id}_not"] = text_of(condition.get("exclude", []))

@@ -86,7 +86,7 @@ def values_with_commas(filters: Sequence[Filter], query: Mapping[str, Any]) -> l
 
 def build_query(filters: Sequence[Filter], told: Mapping[str, Any]) -> dict[str, Any]:
     """Icypeas' `query` from a form: `<id>` and `<id>_not` texts, `<id>_from` and `<id>_to` whole numbers or None,
-    `<id>` a list for choices. Raises `FilterError`; a query without any filter is none."""
+    `<id>` and `<id>_not` lists for choices. Raises `FilterError`; a query without any filter is none."""
     query: dict[str, Any] = {}
     for each in filters:
         condition = _condition(each, told)
@@ -104,13 +104,13 @@ def _put(query: dict[str, Any], path: Sequence[str], condition: dict[str, Any]) 
 
 
 def _condition(each: Filter, told: Mapping[str, Any]) -> dict[str, Any]:
-    if each.kind == CHOICES:
-        chosen = [value for value in told.get(each.id) or [] if value in each.choices]
-        return {"include": chosen} if chosen else {}
-    if each.kind == WORDS:
+    if each.kind in (CHOICES, WORDS):
         condition = {}
         for key, name in (("include", each.id), ("exclude", f"{each.id}_not")):
-            values = values_of(str(told.get(name) or ""), each.comma_parted)
+            if each.kind == CHOICES:
+                values = [value for value in told.get(name) or [] if value in each.choices]
+            else:
+                values = values_of(str(told.get(name) or ""), each.comma_parted)
             if len(values) > MOST_VALUES:
                 raise FilterError(
                     f"{each.label}: {len(values):,} values, and Icypeas takes {MOST_VALUES}.", name

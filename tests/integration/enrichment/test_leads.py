@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import threading
 from collections.abc import Callable
 from decimal import Decimal
@@ -366,6 +367,28 @@ def test_companies_have_types_ranges_and_growth(engine: Engine, as_person: AsPer
     }
     assert job.rows_found == 5
     assert all(int(row["icypeas_employees"]) >= 20 for row in rows_of(job))
+
+
+def test_types_of_companies_are_left_out_too(engine: Engine, as_person: AsPerson) -> None:
+    person = as_person(engine.person)
+    asked = {"type_not": ["Nonprofit", "Privately Held"], "location": "FR", "key": engine.key.id}
+
+    counting = person.post("/leads/find-companies/count/", asked, headers={"HX-Request": "true"})
+
+    (count,) = LeadCount.objects.all()
+    assert count.query == {
+        "location": {"include": ["FR"]},
+        "type": {"exclude": ["Nonprofit", "Privately Held"]},
+    }
+    totals = [
+        engine.sandbox.post("/find-companies/count", {"query": query})["total"]
+        for query in (count.query, {"location": count.query["location"]})
+    ]
+    assert 0 < totals[0] < totals[1]
+    page = person.get(counting["HX-Replace-Url"]).content.decode()
+    checked = re.findall(r'<input[^>]*name="(type\w*)"[^>]*value="([^"]+)"[^>]*checked', page)
+    assert checked == [("type_not", "Privately Held"), ("type_not", "Nonprofit")]
+    assert leads_page.told_of(operations.get("find-companies"), count.query)["type_not"] == asked["type_not"]
 
 
 def test_viewer_sees_the_page_and_may_not_count_or_fetch(engine: Engine, as_person: AsPerson) -> None:
