@@ -36,6 +36,7 @@ _MAX_URL = 500
 _MAX_TEXT = 2_000
 _MAX_LISTED = 50
 _MAX_PLACE = 5_000
+_PLACES = 3  # of a fraction: a number may have a million of them
 _MONEY_UNITS = {"THOUSAND": "thousand", "MILLION": "million", "BILLION": "billion"}
 _TIMESPANS = {"SIX_MONTHS": "six months", "YEAR": "a year", "TWO_YEAR": "two years"}
 
@@ -194,6 +195,7 @@ def _amount(value: Any) -> str:
     amount = decimal_of(money.get("amount"))
     if amount is None or amount < 0:
         return ""
+    amount = round(amount, _PLACES)
     amount = amount.quantize(Decimal(1)) if amount == amount.to_integral_value() else amount.normalize()
     unit = text_of(money.get("unit"), most=MAX_WORD).upper()
     words = (f"{amount:f}", _MONEY_UNITS.get(unit, ""), short_text(money.get("currency"))[:8])
@@ -210,7 +212,7 @@ def revenue(page: Mapping[str, Any]) -> str:
 
 def _growth(page: Mapping[str, Any]) -> str:
     return _listed(
-        f"{percentage.normalize():+f} % in {_TIMESPANS.get(span, span.lower())}"
+        f"{round(percentage, _PLACES).normalize():+f} % in {_TIMESPANS.get(span, span.lower())}"
         for entry in _objects(page.get("employeeGrowth"))
         if (percentage := decimal_of(entry.get("percentage"))) is not None
         and (span := text_of(entry.get("timespan"), most=MAX_WORD).upper())

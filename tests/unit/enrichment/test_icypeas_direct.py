@@ -15,6 +15,7 @@ from enrichment.providers.base import (
     UncertainOutcomeError,
     Verdict,
 )
+from enrichment.providers.icypeas import direct
 from enrichment.providers.icypeas.provider import IcypeasProvider
 from tests.unit.enrichment.icypeas_wire import Wire
 
@@ -304,6 +305,19 @@ def test_company_is_read_into_its_columns():
         "specialties": "Engines",
         "company_url": "https://www.linkedin.com/company/engines",
     }
+
+
+@pytest.mark.parametrize("number", ["1E-999999", "2.5000" + "1" * 100_000, 2.5000001])
+def test_fraction_of_a_page_keeps_three_places(number):
+    page = {
+        "revenue": {"amount": number, "unit": "MILLION", "currency": "EUR"},
+        "employeeGrowth": [{"percentage": number, "timespan": "YEAR"}],
+    }
+
+    found = direct.read_company({"result": page})
+
+    assert found["revenue"] in ("2.5 million EUR", "0 million EUR")
+    assert found["growth"] in ("+2.5 % in a year", "+0 % in a year")
 
 
 def test_list_of_pages_that_is_accepted_for_later_is_a_file():
