@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from typing import Any
 
-from celery.signals import worker_ready
+from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 from django.db import DatabaseError, connection
 
 from keys import presence
-from keys.services import worker_seen
+from keys.services import worker_ends, worker_seen
 
 log = logging.getLogger(__name__)
+
+GOODBYE_S = 5.0  # a worker that ends waits no longer for the database
+
+_ends = threading.Event()
 
 
 @worker_ready.connect
@@ -25,8 +28,28 @@ def start(**kwargs: Any) -> None:
     threading.Thread(target=_answer, name="roll-call", daemon=True).start()
 
 
+# After a soft shutdown only the first of the two is sent; after a warm one its children still work when the first is.
+@worker_shutting_down.connect
+@worker_shutdown.connect
+def end(**kwargs: Any) -> None:
+    """Say that this worker ends: its successor has another name, and often another secret, which is no contradiction then."""
+    _ends.set()
+    goodbye = threading.Thread(target=_say_goodbye, name="goodbye", daemon=True)
+    goodbye.start()
+    goodbye.join(GOODBYE_S)
+
+
+def _say_goodbye() -> None:
+    try:
+        worker_ends()
+    except DatabaseError as error:
+        log.warning("roll call: the database does not answer (%s)", type(error).__name__)
+    finally:
+        connection.close()
+
+
 def _answer() -> None:
-    while True:
+    while not _ends.is_set():
         try:
             worker_seen()
             presence.report()
@@ -36,4 +59,4 @@ def _answer() -> None:
             log.exception("roll call")
         finally:
             connection.close()
-        time.sleep(presence.REPORT_EVERY_S)
+        _ends.wait(presence.REPORT_EVERY_S)

@@ -63,7 +63,7 @@ class Facts:
 def read(keys: Sequence[KeyRecord], now: datetime) -> Facts:
     """The facts about these records, in as many queries for a thousand as for one."""
     facts = Facts(now)
-    living = set(presence.living_workers().values_list("name", flat=True))
+    living = set(presence.living_workers(presence.SURE_WITHIN).values_list("name", flat=True))
     facts.workers = len(living)
     for sight in Presence.objects.order_by("worker"):
         if sight.fingerprint:

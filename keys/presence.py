@@ -21,6 +21,8 @@ from keys.secrets import SecretError, resolve
 
 REPORT_EVERY_S = 30.0
 GONE_AFTER = timedelta(seconds=4 * REPORT_EVERY_S)  # a worker that was silent so long has ended
+# What an older silence leaves behind is shown, but accuses nobody: it may be of a worker that was killed and replaced.
+SURE_WITHIN = timedelta(seconds=2 * REPORT_EVERY_S)
 KEPT = timedelta(days=2)
 
 
@@ -194,8 +196,9 @@ class Standing:
         return not self.missing and not self.unheard and len(self.fingerprints) == 1
 
 
-def living_workers() -> QuerySet[Worker]:
-    return Worker.objects.filter(seen_at__gte=db_now() - GONE_AFTER)
+def living_workers(within: timedelta = GONE_AFTER) -> QuerySet[Worker]:
+    """Workers that were heard within that time and did not say that they end."""
+    return Worker.objects.filter(seen_at__gte=db_now() - within, ended_at__isnull=True)
 
 
 def standing(reference: str) -> Standing:

@@ -545,10 +545,16 @@ def store_balance_error(account: Account, message: str) -> None:
 def worker_seen() -> None:
     """A worker is at work: pages that wait for one look here."""
     now = db_now()
-    if not Worker.objects.filter(name=settings.WORKER_NAME).update(seen_at=now, release=settings.RELEASE):
+    mine = Worker.objects.filter(name=settings.WORKER_NAME)
+    if not mine.update(seen_at=now, release=settings.RELEASE, ended_at=None):
         Worker.objects.get_or_create(
             name=settings.WORKER_NAME, defaults={"seen_at": now, "release": settings.RELEASE}
         )
+
+
+def worker_ends() -> None:
+    """This worker ends: from now on nobody counts it. What it last found stays, for the one that comes after it."""
+    Worker.objects.filter(name=settings.WORKER_NAME).update(ended_at=db_now())
 
 
 ACCOUNT_FIELDS = ("email", "user_id", "api_secret_ref", "signs_requests", "hook_token")

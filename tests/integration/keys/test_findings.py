@@ -320,7 +320,9 @@ def test_migration_reads_from_the_history_since_when_records_can_be_used(key: Ke
     since = {one.id: one.usable_since for one in KeyRecord.objects.all()}
     KeyRecord.objects.update(usable_since=None)
 
-    import_module("keys.migrations.0013_let_in_and_usable_since").fill(apps, connection.schema_editor())
+    import_module("keys.migrations.0013_let_in_usable_since_and_ended_workers").fill(
+        apps, connection.schema_editor()
+    )
 
     for one in KeyRecord.objects.all():
         then = since[one.id]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from celery.signals import worker_shutdown, worker_shutting_down
 from django.test import Client
 
+from enrichment import roll_call
 from keys import calls, findings, presence, selectors
 from keys.clock import db_now
 from keys.models import Call, Presence, Worker
-from keys.services import worker_seen
+from keys.services import worker_ends, worker_seen
 from people.models import User
 from tests import factories
 from tests.fakes.sandbox_process import CANARY
@@ -97,6 +100,50 @@ def test_worker_that_ended_does_not_count(as_worker: Callable[..., int]) -> None
     Worker.objects.filter(name="w2").update(seen_at=db_now() - timedelta(minutes=5))
 
     assert presence.standing(key.secret_ref).text == "seen by 1 of 1 worker"
+
+
+def test_worker_that_says_goodbye_is_replaced_without_a_contradiction(as_worker: Callable[..., int]) -> None:
+    key = factories.make_key()
+    as_worker("w1-100")
+    before = presence.standing(key.secret_ref).fingerprints[0]
+
+    worker_ends()
+    as_worker("w1-200", SECRET + "-new")
+
+    standing = presence.standing(key.secret_ref)
+    assert (standing.text, standing.tone) == ("seen by 1 of 1 worker", "ok")
+    assert standing.sights[0].previous_fingerprint == before  # what it found is remembered
+    assert codes(key) == []
+    as_worker("w1-100")  # the same name again is a worker that lives
+    assert codes(key) == ["fingerprint"]
+
+
+@pytest.mark.parametrize(("silent_s", "found"), [(45, ["fingerprint"]), (75, [])])
+def test_worker_that_was_killed_accuses_nobody_for_longer_than_two_reports(
+    as_worker: Callable[..., int], silent_s: float, found: list[str]
+) -> None:
+    key = factories.make_key()
+    as_worker("w1-100")
+    as_worker("w1-200", SECRET + "-new")
+    Worker.objects.filter(name="w1-100").update(seen_at=db_now() - timedelta(seconds=silent_s))
+
+    assert codes(key) == found
+    assert presence.standing(key.secret_ref).workers == 2  # the page shows it until it counts as gone
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("shutdown", [worker_shutting_down, worker_shutdown])
+def test_worker_that_is_told_to_end_says_goodbye(
+    as_worker: Callable[..., int], monkeypatch: pytest.MonkeyPatch, shutdown: Any
+) -> None:
+    monkeypatch.setattr(roll_call, "_ends", threading.Event())
+    as_worker("w1")
+
+    shutdown.send(sender="w1")
+
+    assert not presence.living_workers().exists()
+    roll_call._answer()  # ends at once, and wakes nobody up again
+    assert Worker.objects.get().ended_at is not None
 
 
 def test_change_is_dated_and_a_steady_sight_keeps_its_date(as_worker: Callable[..., int]) -> None:

@@ -1,4 +1,5 @@
-"""Whether a key is let in is told apart from how its last use ended, and since when a record lets calls out from its creation."""
+"""Whether a key is let in is told apart from how its last use ended, since when a record lets calls out from its creation, and a
+worker that said that it ends from one that is silent."""
 
 from __future__ import annotations
 
@@ -64,6 +65,11 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="keyrecord",
             name="usable_since",
+            field=models.DateTimeField(blank=True, null=True),
+        ),
+        migrations.AddField(
+            model_name="worker",
+            name="ended_at",
             field=models.DateTimeField(blank=True, null=True),
         ),
         migrations.RunPython(fill, migrations.RunPython.noop),
