@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from django.db.models import F, Q
+from django.conf import settings
+from django.db.models import Case, F, Q, When
 
 from enrichment.choices import ACTIVE
 from enrichment.models import EnrichmentJob
 from enrichment.providers.base import ProviderError
 from enrichment.services import send_path
 from keys import gate, limiter
-from keys.choices import USABLE_STATES
+from keys.choices import USABLE_STATES, Outcome
 from keys.clock import db_now
 from keys.models import Account, KeyRecord
 from keys.services import store_balance, store_balance_error
@@ -19,34 +20,46 @@ from keys.services import store_balance, store_balance_error
 EVERY_WHILE_RUNNING = timedelta(minutes=3)
 EVERY_IDLE = timedelta(minutes=30)
 FLOOR = timedelta(minutes=1)
+# Keys that were let in when last asked, then those of which nothing is known; among them the one used last.
+LIKELIEST_FIRST = (
+    Case(When(let_in_outcome=Outcome.OK, then=0), When(let_in_outcome="", then=1), default=2),
+    F("last_used_at").desc(nulls_last=True),
+    "id",
+)
 
 
 def read_balance(account_id: int) -> None:
-    """Read one account's balance with one of its usable keys; what went wrong is stored for the page to say."""
+    """Read one account's balance with the first of its usable keys that the gate lets out; what went wrong is stored for the
+    page to say. An account with keys that this worker does not serve alone is left to another worker."""
     account = Account.objects.get(id=account_id)
-    key = (
-        KeyRecord.objects.filter(account=account, state__in=USABLE_STATES)
-        .order_by(F("last_used_at").desc(nulls_last=True), "id")
-        .first()
-    )
-    if key is None:
+    usable = KeyRecord.objects.filter(account=account, state__in=USABLE_STATES)
+    served = list(usable.filter(environment__in=settings.ENVIRONMENTS).order_by(*LIKELIEST_FIRST))
+    keys = [key for key in served if not key.is_expired]
+    if served and not keys:
+        store_balance_error(account, "The last day of every active key record of this account is over.")
+    elif not usable.exists():
         store_balance_error(account, "No active key record belongs to this account.")
+    refusals = []
+    for key in keys:
+        asked_at = db_now()
+        try:
+            balance = send_path.read_balance(key)
+        except gate.GateRefusedError as error:  # another key may be let out
+            refusals.append(error.message)
+            continue
+        except ProviderError as error:
+            store_balance_error(account, error.message)
+        except limiter.BusyError:
+            pass
+        else:
+            store_balance(account, credits=balance.credits, asked_at=asked_at)
         return
-    asked_at = db_now()
-    try:
-        balance = send_path.read_balance(key)
-    except gate.GateRefusedError as error:
-        store_balance_error(account, error.message)
-    except ProviderError as error:
-        store_balance_error(account, error.message)
-    except limiter.BusyError:
-        return
-    else:
-        store_balance(account, credits=balance.credits, asked_at=asked_at)
+    if refusals:
+        store_balance_error(account, refusals[0])
 
 
 def due_accounts() -> list[int]:
-    """Accounts to read now: a person asked, a job runs and the reading is old, or it is very old. A refusal is not
+    """Accounts to read now, of keys that this worker serves: a person asked, a job runs and the reading is old, or it is very old. A refusal is not
     repeated more often than `EVERY_WHILE_RUNNING`."""
     now = db_now()
     Account.objects.filter(balance_wanted_at__lt=now - timedelta(minutes=10)).update(balance_wanted_at=None)
@@ -62,5 +75,5 @@ def due_accounts() -> list[int]:
         | Q(id__in=running) & older_than(EVERY_WHILE_RUNNING)
         | older_than(EVERY_IDLE)
     )
-    usable = KeyRecord.objects.filter(state__in=USABLE_STATES).values("account_id")
-    return list(Account.objects.filter(due, id__in=usable).values_list("id", flat=True))
+    served = KeyRecord.objects.filter(state__in=USABLE_STATES, environment__in=settings.ENVIRONMENTS)
+    return list(Account.objects.filter(due, id__in=served.values("account_id")).values_list("id", flat=True))
