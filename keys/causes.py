@@ -26,8 +26,12 @@ POLICY = "Our own rules"
 VENDOR = "Icypeas"
 NETWORK = "The network"
 # Words with which a provider says that keys are no way in any more, or that a rule of the organisation forbids them. Both
-# parts must be there: an answer that only speaks of an organisation or a policy is about something else.
-_KEYS = r"(api[ _-]?)?keys?\b|api access|authenticat\w+|this method"
+# parts must be there: an answer that only speaks of an organisation or a policy is about something else, and one about a
+# key that is removed or blocked is about that one. So keys stand in the plural, or as a way in.
+_KEYS = (
+    r"\b(api[ _-]?)?keys\b|\bkey[ -](authenticat\w+|auth|access|method)\b|api access|this method"
+    r"|authenticat\w+ (by|with|via|through|using) (an? )?(api[ _-]?)?key\b"
+)
 _END = r"retir\w+|deprecat\w+|no longer|sunset|discontinu\w+|end of life|ended on|removed|replaced by"
 _NO = r"forbid\w*|not allow\w*|disallow\w*|prohibit\w*|block\w*|restrict\w*|disabl\w+|deni\w+"
 _RULE = r"polic(y|ies)|organi[sz]ation\w*|administrator\w*|admin\b|compliance"
@@ -251,7 +255,10 @@ def _user_id(facts: Facts) -> Cause | None:
 
 
 def _closed(facts: Facts) -> Cause | None:
-    """The way in is closed: by its end at the provider, or by a rule. Names the notice and its day, and offers no retry."""
+    """The way in is closed: by its end at the provider, or by a rule. Names the notice and its day, and offers no retry.
+    Never while a key is let in: then it is open."""
+    if facts.others_good is not None or facts.good_since is not None:
+        return None
     message = facts.call.message
     notice = _OURS.sub("", message).rstrip(".")
     day, owner = (

@@ -193,6 +193,40 @@ def test_way_in_that_was_closed_names_the_notice_and_its_day_and_offers_no_retry
 @pytest.mark.parametrize(
     "message",
     [
+        "Your API key is no longer valid.",
+        "This API key has been removed.",
+        "Key blocked. Contact your administrator.",
+        "Authentication failed: the key was replaced by a newer one.",
+    ],
+)
+@pytest.mark.parametrize("status", [401, 403])
+def test_answer_about_one_key_closes_no_way_in(
+    key: KeyRecord, as_person: AsPerson, message: str, status: int
+) -> None:
+    failed = call(key, f"vendor_{status}", message=message, status=status)
+
+    told = why(failed)
+
+    assert told.cause.title not in (RETIRED, FORBIDDEN)
+    assert told.cause.is_retryable
+    page = as_person(factories.make_user(role="key_admin")).get(f"/keys/{key.name}/calls/{failed.id}/")
+    assert "Test this key" in page.content.decode()
+
+
+@pytest.mark.parametrize("is_same_key", [True, False])
+@pytest.mark.parametrize("status", [401, 403])
+def test_way_in_is_not_closed_while_a_key_is_let_in(key: KeyRecord, status: int, is_same_key: bool) -> None:
+    failed = call(
+        key, f"vendor_{status}", message="API keys are no longer supported", status=status, minutes_ago=5
+    )
+    call(key if is_same_key else factories.make_key(account=key.account), Outcome.OK)
+
+    assert why(failed).cause.title != RETIRED
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
         "The organization was not found",
         "Your plan does not hold this operation",
         "policy: field company is required",
