@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.conf import settings
 
@@ -91,6 +91,16 @@ class Facts:
         return good is not None and bool(self.call.fingerprint) and good.fingerprint == self.call.fingerprint
 
     @property
+    def standing_then(self) -> presence.Standing:
+        """What workers find, without what became so after the key was let in again: that cannot have refused the call."""
+        since = self.good_since
+        if since is None:
+            return self.standing
+        return replace(
+            self.standing, sights=[sight for sight in self.standing.sights if sight.changed_at <= since.at]
+        )
+
+    @property
     def after(self) -> str:
         """The release with which the secret changed, as the end of a text."""
         return (
@@ -102,8 +112,9 @@ class Facts:
 
 def _injection(facts: Facts) -> Cause | None:
     """What is wrong with how the secret got to the workers, or None. Always looked at first."""
-    standing, reference, after = facts.standing, facts.key.secret_ref, facts.after
-    if standing.missing:
+    standing, reference, after = facts.standing_then, facts.key.secret_ref, facts.after
+    # A call that left with a secret was refused for that one, whatever another worker lacks.
+    if standing.missing and not facts.call.fingerprint:
         names = _names([sight.worker for sight in standing.missing])
         return Cause(
             f"{len(standing.missing)} of {standing.workers} workers have no secret"

@@ -149,6 +149,31 @@ def test_nobody_let_in_points_at_the_account(key: KeyRecord) -> None:
     assert "switched on" in told.cause.steps[0]
 
 
+def test_call_that_left_with_a_secret_is_not_explained_by_a_worker_without_one(key: KeyRecord) -> None:
+    sees(key, "w1", "aaa")
+    sees(key, "w2", "", problem="ICYPEAS_API_KEY is not set.")
+
+    told = why(call(key, Outcome.VENDOR_401, fingerprint="aaa"))
+
+    assert "have no secret" not in told.cause.title
+    assert "it is good" not in told.cause.will_not_help
+    assert (told.evidence[0].answer, told.evidence[0].state) == ("Seen by 1 of 2 workers", "bad")
+    refused = why(call(key, Outcome.SECRET_MISSING, status=None))
+    assert refused.cause.title == "1 of 2 workers have no secret"
+
+
+@pytest.mark.parametrize("outcome", [Outcome.VENDOR_401, Outcome.SECRET_MISSING])
+@pytest.mark.parametrize(("changed_ago", "is_blamed"), [(10, False), (90, True)])
+def test_what_workers_find_since_the_key_works_again_explains_no_older_call(
+    key: KeyRecord, outcome: Outcome, changed_ago: int, is_blamed: bool
+) -> None:
+    failed = call(key, outcome, minutes_ago=80)
+    call(key, Outcome.OK, minutes_ago=60)
+    sees(key, "w1", "", problem="It is down.", changed=db_now() - timedelta(minutes=changed_ago))
+
+    assert (why(failed).cause.title == "No worker has the secret") == is_blamed
+
+
 def test_changed_reference_is_found_in_the_history(key: KeyRecord) -> None:
     sees(key, "w1", "aaa")
     call(key, Outcome.OK, minutes_ago=30)
