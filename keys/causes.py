@@ -55,7 +55,8 @@ class Cause:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known around a failed call. `others_good` is the last good call of another key of the account since."""
+    """What is known around a failed call. `standing` is of the secret that it went out with, or lacked; `others_good` is the
+    last good call of another key of the account since."""
 
     call: Call
     key: KeyRecord
@@ -73,6 +74,7 @@ class Facts:
     was_good: Call | None = None  # the same secret was let in before another one was
     strangers: Sequence[KeyRecord] = ()  # records of other accounts that hold the secret of this call
     is_api_secret: bool = False
+    lacks_api_secret: bool = False  # refused for want of the secret that signs, so `standing` is of that one
     lost: AuditEntry | None = None  # the change that took this call's scope away
     moved: AuditEntry | None = None  # the change of the reference around that one
 
@@ -599,18 +601,48 @@ def _state(facts: Facts) -> Cause:
 
 
 def _missing_secret(facts: Facts) -> Cause:
+    if facts.lacks_api_secret:
+        return _missing_api_secret(facts)
     injected = _injection(facts)
     if injected is not None:
         return injected
+    said, steps = _by_now(facts, facts.key.secret_ref)
     return Cause(
         "A worker found no secret",
         CONFIGURATION,
-        f"{facts.call.worker or 'A worker'} found nothing usable at {facts.key.secret_ref}: {facts.call.message} "
-        "By now every worker sees one.",
-        ["Press Resume on the jobs that wait."],
+        f"{facts.call.worker or 'A worker'} found nothing usable at {facts.key.secret_ref}: {facts.call.message} {said}",
+        steps,
         facts.admins,
         "Rotating the key: it never left.",
     )
+
+
+def _missing_api_secret(facts: Facts) -> Cause:
+    said, steps = _by_now(facts, facts.key.account.api_secret_ref)
+    return Cause(
+        "A worker found no API secret",
+        CONFIGURATION,
+        f"The account signs its requests, and {facts.call.worker or 'a worker'} found nothing to sign with. "
+        f"{facts.call.message} {said}",
+        steps,
+        facts.admins,
+        "Rotating the key, or placing it anew: it was found, and it is another secret that is missing.",
+    )
+
+
+def _by_now(facts: Facts, reference: str) -> tuple[str, list[str]]:
+    """What workers find at the reference now, and what follows from it."""
+    standing = facts.standing
+    if standing.seen and not standing.missing and not standing.unheard:
+        return "By now every worker sees one.", ["Press Resume on the jobs that wait."]
+    steps = [
+        f"Place the secret at {reference} where every worker can read it, and restart those that read their environment.",
+        "Wait until every worker sees it, then press Resume on the jobs that wait.",
+    ]
+    if standing.missing:
+        names = _names([sight.worker for sight in standing.missing])
+        return f"{names} {'finds' if len(standing.missing) == 1 else 'find'} none now.", steps
+    return "Not every worker has said yet what it finds now.", steps
 
 
 CAUSES: dict[Outcome, Callable[[Facts], Cause]] = {

@@ -11,6 +11,7 @@ from django.db.models import Case, Q, QuerySet, When
 from keys import presence
 from keys.causes import CAUSES, CONFIGURATION, NETWORK, POLICY, VENDOR, Cause, Facts, removed
 from keys.choices import POLICY_OUTCOMES, Outcome
+from keys.gate import NO_API_SECRET
 from keys.models import Call, KeyRecord
 from keys.secrets import is_odd
 from people.models import AuditEntry
@@ -106,8 +107,9 @@ def _gather(call: Call) -> Facts:
         changes = changes.filter(at__gte=last_good.at)
     recent = list(changes.order_by("-id")[:3])
     lost = _lost(changed, call)
-    standing = presence.standing(key.secret_ref)
-    known = [call.fingerprint] if call.fingerprint else standing.fingerprints
+    lacks_api_secret = call.outcome == Outcome.SECRET_MISSING and call.message.startswith(NO_API_SECRET)
+    standing = presence.standing(key.account.api_secret_ref if lacks_api_secret else key.secret_ref)
+    known = [call.fingerprint] if call.fingerprint else [] if lacks_api_secret else standing.fingerprints
     return Facts(
         call=call,
         key=key,
@@ -117,12 +119,13 @@ def _gather(call: Call) -> Facts:
         first_bad=first_bad,
         count=since.count(),
         changes=recent or ([lost] if lost else []),
-        placed=_placed(standing, last_good, first_bad),
+        placed=None if lacks_api_secret else _placed(standing, last_good, first_bad),
         admins=who_can(Right.MANAGE_KEYS),
         good_since=of_this_kind.filter(id__gt=number).order_by("id").first(),
         was_good=_was_good(mine, call, last_good),
         strangers=presence.strangers(key, known),
         is_api_secret=presence.is_api_secret(key, known),
+        lacks_api_secret=lacks_api_secret,
         lost=lost,
         moved=_moved(changed, lost) if lost else next((e for e in recent if REFERENCE in e.detail), None),
     )
@@ -180,12 +183,13 @@ def _happened(facts: Facts) -> str:
 def _evidence(facts: Facts) -> list[Evidence]:
     """The questions in the order in which they narrow it down: how the secret got to the workers first."""
     standing, good, others, since = facts.standing, facts.last_good, facts.others_good, facts.good_since
-    found = [Evidence("Does the secret reach every worker?", standing.text.capitalize(), standing.tone)]
+    secret = "API secret" if facts.lacks_api_secret else "secret"
+    found = [Evidence(f"Does the {secret} reach every worker?", standing.text.capitalize(), standing.tone)]
     if facts.call.fingerprint and good is not None and good.fingerprint:
         answer, state = ("Yes", "ok") if facts.is_same_secret else (f"No: {good.fingerprint} before", "warn")
         found.append(Evidence("Same secret as in the last good call?", answer, state, good.at))
     if standing.warnings:
-        found.append(Evidence("Shape of the secret", " ".join(standing.warnings), "warn"))
+        found.append(Evidence(f"Shape of the {secret}", " ".join(standing.warnings), "warn"))
     found += [
         Evidence(
             "Last good call with this key",

@@ -154,8 +154,19 @@ def _let_in(key: KeyRecord) -> Iterator[Found]:
 
 
 def _secret(key: KeyRecord, facts: Facts) -> Iterator[Found]:
-    """What the living workers find at the reference."""
-    sights = facts.sights.get(key.secret_ref, [])
+    """What the living workers find at the reference, and at that of the API secret where the account uses it. Of two that are
+    the same trouble the key's own is told."""
+    account = key.account
+    found = {one.code: one for one in _place(key.secret_ref, "secret", facts)}
+    if account.signs_requests or account.hook_token:
+        for one in _place(account.api_secret_ref, "API secret", facts):
+            found.setdefault(one.code, one)
+    yield from found.values()
+
+
+def _place(reference: str, noun: str, facts: Facts) -> Iterator[Found]:
+    """What is wrong at one reference. `noun` is what should stand there."""
+    sights = facts.sights.get(reference, [])
     missing = [sight for sight in sights if sight.problem]
     if missing:
         count = facts.workers
@@ -165,21 +176,20 @@ def _secret(key: KeyRecord, facts: Facts) -> Iterator[Found]:
             else f"{len(missing)} of {count} workers {'does' if len(missing) == 1 else 'do'} not find"
         )
         since = min(sight.changed_at for sight in missing)
+        article = "an" if noun[0] in "AEIOU" else "a"
         evidence = (
-            f"{who} a secret at {key.secret_ref}, since {words_of_day(since.date())}, {since:%H:%M} UTC."
+            f"{who} {article} {noun} at {reference}, since {words_of_day(since.date())}, {since:%H:%M} UTC."
         )
-        yield Found(FindingCode.SECRET, Tone.BAD, "Secret not found", evidence)
+        yield Found(FindingCode.SECRET, Tone.BAD, f"{noun[0].upper()}{noun[1:]} not found", evidence)
     marks = sorted({sight.fingerprint for sight in sights if sight.fingerprint})
     if len(marks) > 1:
-        evidence = (
-            f"It depends on the worker which secret stands at {key.secret_ref}: {', '.join(marks[:4])}."
-        )
-        yield Found(FindingCode.FINGERPRINT, Tone.BAD, "The workers hold different secrets", evidence)
+        evidence = f"It depends on the worker which {noun} stands at {reference}: {', '.join(marks[:4])}."
+        yield Found(FindingCode.FINGERPRINT, Tone.BAD, f"The workers hold different {noun}s", evidence)
     warnings = list(dict.fromkeys(warning for sight in sights for warning in sight.warnings))
     if warnings:
         first = warnings[0].partition(":")[0].rstrip(".")
-        title = first if len(warnings) == 1 else f"{len(warnings)} warnings about the secret"
-        yield Found(FindingCode.WARNING, Tone.WARN, title, f"At {key.secret_ref}: {' '.join(warnings)}")
+        title = first if len(warnings) == 1 else f"{len(warnings)} warnings about the {noun}"
+        yield Found(FindingCode.WARNING, Tone.WARN, title, f"At {reference}: {' '.join(warnings)}")
 
 
 def _account(key: KeyRecord, facts: Facts) -> Iterator[Found]:

@@ -28,6 +28,7 @@ from people.rights import Right
 from people.selectors import who_can
 
 ACCOUNT_READ = scopes.ACCOUNT_READ
+NO_API_SECRET = "The API secret of "  # begins the message of a refusal for want of that one
 LET_IN = (Outcome.OK, *KEY_TROUBLE)  # outcomes that say whether Icypeas lets a key in
 
 
@@ -145,7 +146,7 @@ def admit(errand: Errand, *, max_wait_s: float) -> Permit:
         )
     try:
         resolved = resolve(key.secret_ref)
-        api_secret = resolve(key.account.api_secret_ref) if key.account.signs_requests else None
+        api_secret = resolve_api_secret(key.account)
     except SecretError as error:
         raise _refuse(key, errand, Outcome.SECRET_MISSING, str(error)) from None
     wait_s = limiter.take_slot(
@@ -161,6 +162,16 @@ def admit(errand: Errand, *, max_wait_s: float) -> Permit:
     if wait_s > 0:
         time.sleep(wait_s)
     return Permit(errand, key, key.account, resolved, api_secret)
+
+
+def resolve_api_secret(account: Account) -> ResolvedSecret | None:
+    """The secret that signs the account's requests, None where they are not signed. Raises `SecretError`, which names it."""
+    if not account.signs_requests:
+        return None
+    try:
+        return resolve(account.api_secret_ref)
+    except SecretError as error:
+        raise SecretError(f"{NO_API_SECRET}{account.name}, {account.api_secret_ref}: {error}") from None
 
 
 def _cap_refusal(key: KeyRecord, errand: Errand) -> tuple[Outcome, str] | None:

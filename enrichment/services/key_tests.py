@@ -94,10 +94,13 @@ def run_checks(key: KeyRecord) -> dict[str, Check]:
         )
         checks[RESOLVES] = Check("bad", key.secret_ref, note)
         return checks
+    reference = key.secret_ref
     try:
-        resolved = secrets.resolve(key.secret_ref)
+        resolved = secrets.resolve(reference)
+        reference = key.account.api_secret_ref
+        gate.resolve_api_secret(key.account)
     except secrets.SecretError as error:
-        checks[RESOLVES] = Check("bad", key.secret_ref, str(error))
+        checks[RESOLVES] = Check("bad", reference, str(error))
         return checks
     checks[RESOLVES] = Check("ok", key.secret_ref, _previous_fingerprint(key, resolved.fingerprint))
     checks[SHAPE] = _shape(key, resolved)

@@ -244,3 +244,26 @@ def test_worker_of_other_environments_does_not_look(
     test.refresh_from_db()
     assert "serves prod and not sandbox" in test.checks[0]["note"]
     assert engine.sandbox.state()["requests"] == {}
+
+
+def test_api_secret_that_does_not_resolve_is_told_where_secrets_are(
+    engine: Engine, as_person: AsPerson
+) -> None:
+    account = engine.account
+    account.signs_requests, account.api_secret_ref = True, "env:ICYPEAS_API_SECRET_X"
+    account.save()
+    client = as_person(engine.person)
+    test = ask(engine, client)
+
+    key_tests.run(test.id)
+
+    test.refresh_from_db()
+    first, *others = test.checks
+    assert (first["name"], first["state"], first["value"]) == (
+        "Reference resolves",
+        "bad",
+        "env:ICYPEAS_API_SECRET_X",
+    )
+    assert first["note"].startswith(f"The API secret of {account.name}")
+    assert {check["state"] for check in others} == {"not reached"}
+    assert not engine.sandbox.state()["requests"]

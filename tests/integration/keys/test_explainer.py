@@ -56,13 +56,15 @@ def sees(
     now = db_now()
     Worker.objects.update_or_create(name=worker, defaults={"seen_at": now})
     Presence.objects.create(
-        worker=worker,
-        reference=key.secret_ref,
-        fingerprint=fingerprint,
-        problem=problem,
-        seen_at=now,
-        changed_at=changed or now - timedelta(days=9),
-        **more,
+        **{
+            "worker": worker,
+            "reference": key.secret_ref,
+            "fingerprint": fingerprint,
+            "problem": problem,
+            "seen_at": now,
+            "changed_at": changed or now - timedelta(days=9),
+            **more,
+        }
     )
 
 
@@ -162,6 +164,34 @@ def test_call_that_left_with_a_secret_is_not_explained_by_a_worker_without_one(k
     assert refused.cause.title == "1 of 2 workers have no secret"
 
 
+@pytest.mark.parametrize(
+    ("found", "said", "step"),
+    [
+        ("", "w1 finds none now.", "Place the secret at env:ICYPEAS_API_SECRET"),
+        ("ppp", "By now every worker sees one.", "Press Resume"),
+        (None, "Not every worker has said yet", "Place the secret at env:ICYPEAS_API_SECRET"),
+    ],
+)
+def test_missing_api_secret_is_explained_by_its_own_reference(
+    key: KeyRecord, found: str | None, said: str, step: str
+) -> None:
+    account = key.account
+    account.signs_requests, account.api_secret_ref = True, "env:ICYPEAS_API_SECRET"
+    account.save()
+    sees(key, "w1", "aaa")
+    if found is not None:
+        sees(key, "w1", found, problem="" if found else "Nothing.", reference=account.api_secret_ref)
+    message = f"The API secret of {account.name}, {account.api_secret_ref}: The worker has none."
+
+    told = why(call(key, Outcome.SECRET_MISSING, status=None, message=message))
+
+    assert told.cause.title == "A worker found no API secret"
+    assert said in told.cause.text
+    assert told.cause.steps[0].startswith(step)
+    assert key.secret_ref not in told.cause.text
+    assert told.evidence[0].question == "Does the API secret reach every worker?"
+
+
 @pytest.mark.parametrize("outcome", [Outcome.VENDOR_401, Outcome.SECRET_MISSING])
 @pytest.mark.parametrize(("changed_ago", "is_blamed"), [(10, False), (90, True)])
 def test_what_workers_find_since_the_key_works_again_explains_no_older_call(
@@ -171,7 +201,9 @@ def test_what_workers_find_since_the_key_works_again_explains_no_older_call(
     call(key, Outcome.OK, minutes_ago=60)
     sees(key, "w1", "", problem="It is down.", changed=db_now() - timedelta(minutes=changed_ago))
 
-    assert (why(failed).cause.title == "No worker has the secret") == is_blamed
+    told = why(failed).cause
+    assert (told.title == "No worker has the secret") == is_blamed
+    assert "every worker sees one" not in told.text
 
 
 def test_changed_reference_is_found_in_the_history(key: KeyRecord) -> None:

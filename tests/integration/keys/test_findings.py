@@ -219,6 +219,29 @@ def test_each_finding_opens_closes_and_comes_back(key: KeyRecord, code: str, set
     assert (the(key, code).look, the(key, code).times) == ("back", 2)
 
 
+@pytest.mark.parametrize(("use", "is_used"), [("signs", True), ("hooks", True), ("", False)])
+def test_api_secret_that_the_account_uses_is_looked_at_like_the_key(
+    key: KeyRecord, use: str, is_used: bool
+) -> None:
+    reference = "env:ICYPEAS_API_SECRET"
+    Account.objects.filter(id=key.account_id).update(
+        api_secret_ref=reference, signs_requests=use == "signs", hook_token="h" * 43 if use == "hooks" else ""
+    )
+    see(key.secret_ref, "aaa111aaa111")
+    see(reference, problem="The worker has none.")
+
+    assert codes(key) == (["secret"] if is_used else [])
+    if is_used:
+        assert the(key, "secret").title == "API secret not found"
+        assert "No worker finds an API secret at env:ICYPEAS_API_SECRET" in the(key, "secret").evidence
+    see(reference, "bbb222bbb222")
+    see(reference, "ccc333ccc333", worker="w2")
+    assert codes(key) == (["fingerprint"] if is_used else [])
+    see(key.secret_ref, problem="The worker has none.")
+    assert "secret" in codes(key)
+    assert the(key, "secret").title == "Secret not found"
+
+
 def test_due_dates_come_from_the_record_or_from_the_day_of_opening(key: KeyRecord) -> None:
     change(key, rotate_by=today() - timedelta(days=2), let_in_at=db_now(), let_in_outcome="unpaid")
     change(key, system="other")

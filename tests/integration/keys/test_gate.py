@@ -121,6 +121,19 @@ def test_balance_that_could_not_be_read_leaves_last_use_and_refusal_as_they_are(
     ]
 
 
+def test_missing_api_secret_is_named_apart_from_the_key(key: KeyRecord) -> None:
+    account = key.account
+    account.signs_requests, account.api_secret_ref = True, "env:ICYPEAS_API_SECRET_X"
+    account.save()
+
+    with pytest.raises(gate.GateRefusedError) as told:
+        admit(key)
+
+    assert told.value.outcome == Outcome.SECRET_MISSING
+    assert told.value.message.startswith(f"The API secret of {account.name}, env:ICYPEAS_API_SECRET_X: ")
+    assert Call.objects.get().message == told.value.message
+
+
 REFUSALS = [
     ({"state": "draft"}, {}, "policy_state", "is draft, so it lets nothing out"),
     ({"state": "quarantined"}, {}, "policy_state", "is quarantined"),
