@@ -126,6 +126,10 @@ def resolve(reference: str) -> ResolvedSecret:
     cleaned, warnings = clean(raw)
     if not cleaned:
         raise SecretMissingError(f"{reference} is there but empty.")
+    if not _is_text(cleaned):
+        raise SecretError(
+            f"{reference} holds bytes that are no text (UTF-8), so it is no key. Place the key anew, copied from Icypeas."
+        )
     redaction.remember(cleaned)
     resolved = ResolvedSecret(
         Secret(cleaned), fingerprint(cleaned), (*found, *warnings, *odd_shape(cleaned)), len(cleaned)
@@ -133,6 +137,15 @@ def resolve(reference: str) -> ResolvedSecret:
     if kind in REMOTE and settings.SECRET_CACHE_S > 0:
         _kept[reference] = (now + settings.SECRET_CACHE_S, resolved)
     return resolved
+
+
+def _is_text(value: str) -> bool:
+    """Whether a value of the environment came from UTF-8. The error of the encoder holds the value, so it goes no further."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 _QUOTES = "\"'`“”‘’«»"

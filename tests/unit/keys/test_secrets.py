@@ -73,6 +73,18 @@ def test_file_of_a_variable_that_others_can_change_is_refused(
         resolve("env:ICYPEAS_API_KEY")
 
 
+def test_variable_that_is_no_text_is_refused_without_quoting_it(
+    worker: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(os.environb, b"ICYPEAS_KEY_BAD", PLANTED.encode() + b"\xe9")
+
+    with pytest.raises(SecretError, match="env:ICYPEAS_KEY_BAD holds bytes that are no text") as caught:
+        resolve("env:ICYPEAS_KEY_BAD")
+
+    assert PLANTED not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.__context__ is None  # the encoder's error holds the value
+
+
 def test_file_that_is_no_text_is_refused_without_quoting_it(
     worker: None, settings: Any, tmp_path: Path
 ) -> None:
