@@ -68,7 +68,7 @@ def read(keys: Sequence[KeyRecord], now: datetime) -> Facts:
     for sight in Presence.objects.order_by("worker"):
         if sight.fingerprint:
             facts.marks.setdefault(sight.reference, set()).add(sight.fingerprint)
-        if sight.worker in living:
+        if sight.worker in living and sight.seen_at >= now - presence.HOLDS_FOR:
             facts.sights.setdefault(sight.reference, []).append(sight)
     others = KeyRecord.objects.exclude(state=KeyState.REVOKED).order_by("name")
     for name, environment, system, reference, account in others.values_list(

@@ -6,6 +6,7 @@ each worker says for itself what it finds; the web process never reads a secret.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,6 +14,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.utils import timezone
 
 from keys.choices import KeyState
 from keys.clock import db_now
@@ -23,17 +25,28 @@ REPORT_EVERY_S = 30.0
 GONE_AFTER = timedelta(seconds=4 * REPORT_EVERY_S)  # a worker that was silent so long has ended
 # What an older silence leaves behind is shown, but accuses nobody: it may be of a worker that was killed and replaced.
 SURE_WITHIN = timedelta(seconds=2 * REPORT_EVERY_S)
+BEAT_S = 5.0  # a look at a store may take as long; meanwhile the worker says that it lives
+# A sight that was not renewed for so long is none, though its worker lives. Longer than a round of a hundred stores that
+# let every look time out.
+HOLDS_FOR = timedelta(minutes=10)
 KEPT = timedelta(days=2)
 
 
 def report() -> int:
     """What this worker finds at every reference that concerns it; how many references. Runs in a worker only."""
-    now = db_now()
-    Worker.objects.filter(name=settings.WORKER_NAME).update(environments=list(settings.ENVIRONMENTS))
+    began, started = db_now(), time.monotonic()
+    me = Worker.objects.filter(name=settings.WORKER_NAME)
+    me.update(environments=list(settings.ENVIRONMENTS))
     references = _references(settings.ENVIRONMENTS)
     known = {row.reference: row for row in Presence.objects.filter(worker=settings.WORKER_NAME)}
+    beat_s = 0.0
     for reference in references:
         seen = _look(reference)
+        took_s = time.monotonic() - started
+        now = began + timedelta(seconds=took_s)
+        if took_s - beat_s > BEAT_S:
+            me.update(seen_at=now)
+            beat_s = took_s
         before = known.pop(reference, None) or _seen_by_others(reference, seen.fingerprint)
         Presence.objects.update_or_create(
             worker=settings.WORKER_NAME,
@@ -49,7 +62,7 @@ def report() -> int:
             },
         )
     Presence.objects.filter(id__in=[row.id for row in known.values()]).delete()
-    Presence.objects.filter(seen_at__lt=now - KEPT).delete()
+    Presence.objects.filter(seen_at__lt=began - KEPT).delete()
     return len(references)
 
 
@@ -108,6 +121,10 @@ def _look(reference: str) -> _Look:
         resolved = resolve(reference)
     except SecretError as error:
         return _Look(problem=str(error)[:300])
+    except (
+        Exception
+    ) as error:  # one place that breaks must not hide the others; its words may hold what it read
+        return _Look(problem=f"It could not be looked at ({type(error).__name__}).")
     return _Look(resolved.fingerprint, warnings=list(resolved.warnings), length=resolved.length)
 
 
@@ -201,6 +218,11 @@ def living_workers(within: timedelta = GONE_AFTER) -> QuerySet[Worker]:
     return Worker.objects.filter(seen_at__gte=db_now() - within, ended_at__isnull=True)
 
 
+def held_sights() -> QuerySet[Presence]:
+    """What workers found lately enough to be believed. To some seconds: no question to the database for its clock."""
+    return Presence.objects.filter(seen_at__gte=timezone.now() - HOLDS_FOR)
+
+
 def standing(reference: str) -> Standing:
     """What the living workers find at a reference; those that serve no environment of its records do not count."""
     named = KeyRecord.objects.exclude(state=KeyState.REVOKED).filter(
@@ -212,7 +234,7 @@ def standing(reference: str) -> Standing:
     names = [
         name for name, served in living if not (served and environments) or set(served) & set(environments)
     ]
-    rows = Presence.objects.filter(reference=reference, worker__in=names).order_by("worker")
+    rows = held_sights().filter(reference=reference, worker__in=names).order_by("worker")
     sights = [
         Sight(
             row.worker,
@@ -232,7 +254,7 @@ def standing(reference: str) -> Standing:
 def with_sight(keys: QuerySet[KeyRecord]) -> QuerySet[Any]:
     """Annotate what the living workers find: `is_secret_missing` (by some worker), `do_secrets_differ`, and
     `is_shared_across` (a record of another environment holds the same secret)."""
-    living = Presence.objects.filter(worker__in=living_workers().values("name"))
+    living = held_sights().filter(worker__in=living_workers().values("name"))
     here = living.filter(reference=OuterRef("secret_ref"))
     another = living.filter(reference=OuterRef("reference")).exclude(
         fingerprint__in=("", OuterRef("fingerprint"))

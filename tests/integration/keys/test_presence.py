@@ -13,7 +13,7 @@ from celery.signals import worker_shutdown, worker_shutting_down
 from django.test import Client
 
 from enrichment import roll_call
-from keys import calls, findings, presence, selectors
+from keys import calls, findings, presence, secrets, selectors
 from keys.clock import db_now
 from keys.models import Call, Presence, Worker
 from keys.services import worker_ends, worker_seen
@@ -129,6 +129,60 @@ def test_worker_that_was_killed_accuses_nobody_for_longer_than_two_reports(
 
     assert codes(key) == found
     assert presence.standing(key.secret_ref).workers == 2  # the page shows it until it counts as gone
+
+
+def test_reference_that_breaks_hides_no_other(
+    as_worker: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, well = factories.make_key(secret_ref="env:ICYPEAS_API_BROKEN"), factories.make_key()
+
+    def look(reference: str) -> Any:
+        if reference == broken.secret_ref:
+            raise RuntimeError(f"Symlink loop at {SECRET}")
+        return secrets.resolve(reference)
+
+    monkeypatch.setattr(presence, "resolve", look)
+    as_worker("w1")
+
+    (sight,) = presence.standing(broken.secret_ref).missing
+    assert sight.problem == "It could not be looked at (RuntimeError)."
+    assert presence.standing(well.secret_ref).tone == "ok"
+
+
+def test_worker_whose_stores_are_slow_lives_all_the_while(
+    as_worker: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [factories.make_key(secret_ref=f"env:ICYPEAS_API_{number}") for number in range(30)]
+    clock = [0.0]
+
+    def time_out(reference: str) -> Any:
+        clock[0] += 6
+        ages.append(clock[0] - (Worker.objects.get().seen_at - began).total_seconds())
+        raise secrets.SecretError("The store does not answer.")
+
+    monkeypatch.setattr(presence.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(presence, "resolve", time_out)
+    ages: list[float] = []
+    began = db_now()
+
+    as_worker("w1")
+
+    assert clock[0] == 180  # longer than a silence after which a worker counts as gone
+    assert max(ages) < 20
+    last, first = (Presence.objects.get(reference=key.secret_ref).seen_at for key in (keys[9], keys[0]))
+    assert last - first > timedelta(seconds=150)
+
+
+def test_sight_that_was_not_renewed_is_none(as_worker: Callable[..., int]) -> None:
+    key = factories.make_key()
+    as_worker("w1")
+    as_worker("w2", None)
+    Presence.objects.filter(worker="w2").update(seen_at=db_now() - timedelta(minutes=11))
+
+    standing = presence.standing(key.secret_ref)
+
+    assert (standing.text, standing.tone) == ("seen by 1 of 2 workers; 1 not heard yet", "warn")
+    assert codes(key) == []
 
 
 @pytest.mark.django_db(transaction=True)
