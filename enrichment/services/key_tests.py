@@ -115,6 +115,8 @@ def run_checks(key: KeyRecord) -> dict[str, Check]:
         # Nothing is known to be wrong with the address: it was not asked.
         checks[ADDRESS] = Check("warn", settings.ICYPEAS_BASE_URL, note)
         return checks
+    # What a record is told that is not in use, or that holds another account's secret, says nothing of its own account.
+    tells = key.state in USABLE_STATES and not presence.strangers(key, [resolved.fingerprint])
     asked_at = db_now()
     try:
         balance = send_path.read_balance(key, is_probe=True)
@@ -125,11 +127,12 @@ def run_checks(key: KeyRecord) -> dict[str, Check]:
             "bad", settings.ICYPEAS_BASE_URL, f"Its limit is used up. Try again in {error.wait_s:.0f} s."
         )
     except ProviderError as error:
-        if key.state in USABLE_STATES:  # what a revoked record is told says nothing of the account
+        if tells:
             services.store_balance_error(key.account, error.message)
         checks.update(_provider_checks(key, error))
     else:
-        services.store_balance(key.account, credits=balance.credits, asked_at=asked_at)
+        if tells:
+            services.store_balance(key.account, credits=balance.credits, asked_at=asked_at)
         checks[ADDRESS] = _address_ok()
         checks[ACCEPTED] = Check("ok", "yes")
         checks[BALANCE] = Check(

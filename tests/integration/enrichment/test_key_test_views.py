@@ -267,3 +267,25 @@ def test_api_secret_that_does_not_resolve_is_told_where_secrets_are(
     assert first["note"].startswith(f"The API secret of {account.name}")
     assert {check["state"] for check in others} == {"not reached"}
     assert not engine.sandbox.state()["requests"]
+
+
+@pytest.mark.parametrize("state", ["active", "draft", "quarantined", "revoked", "stranger"])
+def test_balance_is_stored_only_for_a_record_in_use_that_holds_its_own_accounts_secret(
+    engine: Engine, settings: Any, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    account, key = engine.account, engine.key
+    type(account).objects.update(balance=None, balance_asked_at=None)
+    if state == "stranger":  # another account's record holds the same secret
+        factories.make_key(secret_ref="env:ICYPEAS_KEY_TWO")
+        monkeypatch.setenv("ICYPEAS_KEY_TWO", SECRET)
+        settings.WORKER_NAME = "w1"
+        presence.report()
+    else:
+        key.state = state
+        key.save()
+
+    checks = key_tests.run_checks(key)
+
+    assert checks["Subscription and balance"].value.endswith("credits")
+    account.refresh_from_db()
+    assert (account.balance is not None) == (state == "active")
