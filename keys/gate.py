@@ -83,6 +83,11 @@ class Permit:
 
 def refusal(key: KeyRecord, *, environment: str, scope: str) -> tuple[Outcome, str] | None:
     """Why this key may not make such a call, or None. Pages use it to say why a key is not offered."""
+    return _record_refusal(key, environment) or _scope_refusal(key, scope)
+
+
+def _record_refusal(key: KeyRecord, environment: str) -> tuple[Outcome, str] | None:
+    """State and environment of the record."""
     admins = who_can(Right.MANAGE_KEYS)
     if key.state == KeyState.REVOKED:
         return (
@@ -110,9 +115,42 @@ def refusal(key: KeyRecord, *, environment: str, scope: str) -> tuple[Outcome, s
             f"{key.name} is a {key.environment} key on the {key.account.realm} account {key.account.name}. "
             f"{admins} can move it to another account.",
         )
-    if scope != ACCOUNT_READ and scope not in key.scopes:
-        return Outcome.POLICY_SCOPE, f"{key.name} does not have the scope {scope}. {admins} can grant it."
     return None
+
+
+def _place_refusal(key: KeyRecord) -> tuple[Outcome, str] | None:
+    """Whether this process may use the record at all: its environment, and the host that it would call."""
+    if key.environment not in settings.ENVIRONMENTS:
+        return (
+            Outcome.POLICY_ENVIRONMENT,
+            f"This worker serves {', '.join(settings.ENVIRONMENTS)} and not {key.environment}. "
+            "Set ENVIRONMENTS, or start a worker that serves it.",
+        )
+    if key.environment == Realm.SANDBOX and settings.ICYPEAS_IS_REAL:
+        return (
+            Outcome.POLICY_ENVIRONMENT,
+            f"{key.name} is a sandbox key and ICYPEAS_BASE_URL is the real Icypeas: sandbox secrets never go there.",
+        )
+    return None
+
+
+def _scope_refusal(key: KeyRecord, scope: str) -> tuple[Outcome, str] | None:
+    if scope == ACCOUNT_READ or scope in key.scopes:
+        return None
+    admins = who_can(Right.MANAGE_KEYS)
+    return Outcome.POLICY_SCOPE, f"{key.name} does not have the scope {scope}. {admins} can grant it."
+
+
+def _refusal_here(key: KeyRecord, errand: Errand) -> tuple[Outcome, str] | None:
+    """The first reason, in the gate's order, why this process lets the errand not out; a probe needs no leave of the record."""
+    if errand.is_probe:
+        return _place_refusal(key)
+    return (
+        _record_refusal(key, errand.environment)
+        or _place_refusal(key)
+        or _scope_refusal(key, errand.scope)
+        or _cap_refusal(key, errand)
+    )
 
 
 def admit(errand: Errand, *, max_wait_s: float) -> Permit:
@@ -123,27 +161,9 @@ def admit(errand: Errand, *, max_wait_s: float) -> Permit:
     Not inside a transaction.
     """
     key = KeyRecord.objects.select_related("account").get(id=errand.key_id)
-    if not errand.is_probe:
-        refused = refusal(key, environment=errand.environment, scope=errand.scope) or _cap_refusal(
-            key, errand
-        )
-        if refused:
-            raise _refuse(key, errand, *refused)
-    if key.environment not in settings.ENVIRONMENTS:
-        raise _refuse(
-            key,
-            errand,
-            Outcome.POLICY_ENVIRONMENT,
-            f"This worker serves {', '.join(settings.ENVIRONMENTS)} and not {key.environment}. "
-            "Set ENVIRONMENTS, or start a worker that serves it.",
-        )
-    if key.environment == Realm.SANDBOX and settings.ICYPEAS_IS_REAL:
-        raise _refuse(
-            key,
-            errand,
-            Outcome.POLICY_ENVIRONMENT,
-            f"{key.name} is a sandbox key and ICYPEAS_BASE_URL is the real Icypeas: sandbox secrets never go there.",
-        )
+    refused = _refusal_here(key, errand)
+    if refused:
+        raise _refuse(key, errand, *refused)
     try:
         resolved = resolve(key.secret_ref)
         api_secret = resolve_api_secret(key.account)

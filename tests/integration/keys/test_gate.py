@@ -279,6 +279,24 @@ def test_worker_refuses_an_environment_that_it_does_not_serve(key: KeyRecord, se
         admit(key)
 
 
+@pytest.mark.parametrize(
+    "here", [{"ENVIRONMENTS": ["prod"]}, {"ICYPEAS_IS_REAL": True}], ids=["not served", "real address"]
+)
+def test_environment_is_told_before_scope_and_cap(
+    key: KeyRecord, settings: Any, here: dict[str, Any]
+) -> None:
+    ledger.reserve(key=key, operation="email-search", job=12, credits=Decimal(20))
+    KeyRecord.objects.filter(id=key.id).update(scopes=[], daily_cap=0)
+    for name, value in here.items():
+        setattr(settings, name, value)
+
+    with pytest.raises(gate.GateRefusedError) as told:
+        admit(key)
+
+    assert told.value.outcome == "policy_environment"
+    assert Call.objects.get().outcome == "policy_environment"
+
+
 def test_key_of_one_realm_on_an_account_of_the_other_is_refused(key: KeyRecord) -> None:
     KeyRecord.objects.filter(id=key.id).update(account=factories.make_account(realm="live"))
 
