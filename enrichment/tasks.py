@@ -94,6 +94,8 @@ def sweep_due() -> None:
         _ring(job_id, is_urgent=is_urgent)
     for job_id in uploads.due_checks():
         run_check.apply_async((job_id,), queue=WORK)
+    for test_id in key_tests.due_tests():
+        test_key.apply_async((test_id,), queue=URGENT, expires=max(settings.SWEEP_S, 10.0))
     decisions.accept_overdue()
     decisions.end_rows_asked_elsewhere()
     reservations.give_back_overdue()

@@ -223,6 +223,15 @@ def held_sights() -> QuerySet[Presence]:
     return Presence.objects.filter(seen_at__gte=timezone.now() - HOLDS_FOR)
 
 
+def left_to_others() -> frozenset[str]:
+    """Environments that this process does not serve and another living worker does: their work is left to that one. Messages
+    come to any worker, so whoever takes one for such a record touches nothing; the row stays due, and is rung for again."""
+    if not set(settings.KEY_ENVIRONMENTS) - set(settings.ENVIRONMENTS):
+        return frozenset()
+    others = living_workers().exclude(name=settings.WORKER_NAME).values_list("environments", flat=True)
+    return frozenset(name for served in others for name in served) - frozenset(settings.ENVIRONMENTS)
+
+
 def standing(reference: str) -> Standing:
     """What the living workers find at a reference; those that serve no environment of its records do not count."""
     named = KeyRecord.objects.exclude(state=KeyState.REVOKED).filter(

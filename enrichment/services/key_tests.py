@@ -75,6 +75,8 @@ def run(test_id: int) -> None:
     test = KeyTest.objects.select_related("key__account").filter(id=test_id, done_at=None, worker="").first()
     if test is None or test.asked_at < db_now() - PATIENCE:
         return
+    if test.key.environment in presence.left_to_others():
+        return
     # A message may come twice: the second worker would find the minute used up, and write that down as the result.
     if not KeyTest.objects.filter(id=test.id, worker="").update(worker=settings.WORKER_NAME):
         return
@@ -82,6 +84,14 @@ def run(test_id: int) -> None:
     checks = [{"name": name, **asdict(found.get(name, NOT_REACHED))} for name in STEPS]
     findings.refresh([test.key_id])  # before the page that waits for the test is shown
     KeyTest.objects.filter(id=test.id, done_at=None).update(checks=checks, done_at=db_now())
+
+
+def due_tests() -> list[int]:
+    """Tests that no worker took: their message was lost, or came to a worker that leaves them to another."""
+    now = db_now()
+    ages = (now - PATIENCE, now - timedelta(seconds=settings.SWEEP_S))
+    waiting = KeyTest.objects.filter(done_at=None, worker="", asked_at__range=ages)
+    return list(waiting.order_by("id").values_list("id", flat=True))
 
 
 def run_checks(key: KeyRecord) -> dict[str, Check]:

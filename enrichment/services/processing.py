@@ -16,6 +16,7 @@ from math import inf
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, F, Min, OuterRef, Q
+from django.db.models.functions import Coalesce
 
 from enrichment.choices import (
     SILENT_PAUSES,
@@ -38,7 +39,7 @@ from enrichment.providers.base import (
 )
 from enrichment.services import answers, batching, collecting, looking, preparing, send_path
 from enrichment.services.transitions import finish_if_done, lock_job, pause, pause_after_sample, pause_fellows
-from keys import gate, limiter
+from keys import gate, limiter, presence
 from keys.clock import db_now
 from keys.services import worker_seen
 
@@ -51,7 +52,9 @@ ROUND_S = 5.0  # calls side by side are begun for so long; then the job's other 
 
 def run_slice(job_id: int, *, should_stop: Callable[[], bool] = lambda: False) -> bool:
     """Work on a job for up to `SLICE_S`; whether its time was over before its work was. A job that has gone, or has
-    nothing to do, is a quiet end."""
+    nothing to do, is a quiet end; so is one for which this worker is the wrong one and another lives that is right."""
+    if _left_to_others(job_id):
+        return False
     deadline = time.monotonic() + settings.SLICE_S
     last_beat = 0.0
     due_in: float | None = 0.0
@@ -68,6 +71,18 @@ def run_slice(job_id: int, *, should_stop: Callable[[], bool] = lambda: False) -
             time.sleep(min(due_in, 1.0))
     _hand_over(job_id, due_in)
     return due_in is not None and due_in <= IDLE_S
+
+
+def _left_to_others(job_id: int) -> bool:
+    """Leave a job to a worker that serves its environment, where one lives: it stays due, and the next sweep rings again. A
+    slice that is at work on it is not disturbed."""
+    environments = presence.left_to_others()
+    if not environments or not EnrichmentJob.objects.filter(id=job_id, environment__in=environments).exists():
+        return False
+    EnrichmentJob.objects.filter(id=job_id, slice_at__isnull=True).update(
+        dispatched_at=None, next_due_at=Coalesce("next_due_at", db_now())
+    )
+    return True
 
 
 def _beat(job_id: int) -> bool:
@@ -99,6 +114,7 @@ def _serve_people_first(job_id: int) -> None:
             unheard, mode=Mode.SINGLE, state__in=(JobState.QUEUED, JobState.RUNNING), next_due_at__lte=now
         )
         .exclude(id=job_id)
+        .exclude(environment__in=presence.left_to_others())
         .order_by("id")
         .values_list("id", flat=True)[:3]
     )

@@ -14,13 +14,15 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.db import connection
-from django.test import Client
+from django.test import Client, override_settings
 
+from enrichment import tasks
 from enrichment.services import key_tests
 from keys import presence
 from keys.clock import db_now
-from keys.models import KeyTest, RateSlot
+from keys.models import KeyTest, RateSlot, Worker
 from keys.secrets import base
+from keys.services import worker_seen
 from people.audit import Actor
 from people.models import AuditEntry, User
 from tests import factories
@@ -237,6 +239,7 @@ def test_worker_of_other_environments_does_not_look(
     engine: Engine, as_person: AsPerson, settings: Any
 ) -> None:
     settings.ENVIRONMENTS = ["prod"]
+    worker_seen()
     test = ask(engine, as_person(engine.person))
 
     key_tests.run(test.id)
@@ -289,3 +292,26 @@ def test_balance_is_stored_only_for_a_record_in_use_that_holds_its_own_accounts_
     assert checks["Subscription and balance"].value.endswith("credits")
     account.refresh_from_db()
     assert (account.balance is not None) == (state == "active")
+
+
+def test_worker_of_other_environments_leaves_the_test_to_one_that_serves_it(
+    engine: Engine, as_person: AsPerson, settings: Any
+) -> None:
+    test = ask(engine, as_person(engine.person))
+    KeyTest.objects.update(asked_at=db_now() - timedelta(seconds=settings.SWEEP_S + 1))
+    Worker.objects.create(name="right", environments=["sandbox"], seen_at=db_now())
+
+    with override_settings(ENVIRONMENTS=["prod"]):
+        key_tests.run(test.id)
+        test.refresh_from_db()
+        assert (test.worker, test.checks) == ("", [])
+        engine.wakes.clear()
+        tasks.sweep_due()
+        assert ("test_key", test.id, "urgent") in engine.wakes
+
+    key_tests.run(test.id)
+    test.refresh_from_db()
+    assert {check["state"] for check in test.checks} == {"ok"}
+    engine.wakes.clear()
+    tasks.sweep_due()
+    assert "test_key" not in {name for name, _, _ in engine.wakes}

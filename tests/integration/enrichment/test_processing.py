@@ -16,6 +16,7 @@ from enrichment.providers import factory
 from enrichment.providers.base import BadInputError
 from enrichment.services import (
     answers,
+    balances,
     batching,
     collecting,
     decisions,
@@ -25,9 +26,9 @@ from enrichment.services import (
     send_path,
     submission,
 )
-from keys import ledger
+from keys import ledger, presence
 from keys.clock import db_now
-from keys.models import Call, JobUse, KeyRecord, LedgerEntry
+from keys.models import Account, Call, JobUse, KeyRecord, LedgerEntry, Worker
 from people.audit import Actor
 from tests import factories
 from tests.fakes.engine import SPEED, Engine, assert_paid_once, books_fit, exported, paid_credits, paid_inputs
@@ -1131,6 +1132,63 @@ def test_slice_with_nothing_to_do_rings_for_nobody(engine: Engine) -> None:
     tasks.run_job(job.id)
 
     assert engine.wakes == []
+
+
+def test_worker_of_other_environments_leaves_the_work_to_one_that_serves_it(
+    engine: Engine, settings: Any
+) -> None:
+    job, single = engine.start(3), look_up(engine)
+    Account.objects.update(balance_asked_at=db_now() - timedelta(hours=1))
+    Worker.objects.create(name="right", environments=["sandbox"], seen_at=db_now())
+    settings.ENVIRONMENTS = ["prod", "dev"]
+    assert processing.mark_dispatched(job.id) is True
+
+    tasks.run_job(job.id)
+    tasks.run_job(single.id)
+    processing._serve_people_first(0)  # as a slice of another job would
+    balances.read_balance(engine.account.id)
+
+    assert engine.sandbox.state()["requests"] == {}
+    assert not Call.objects.exists()
+    assert processing.due_jobs() == [(job.id, False), (single.id, True)]
+    assert balances.due_accounts() == [engine.account.id]
+    assert Account.objects.get(id=engine.account.id).balance_error == ""
+
+    settings.ENVIRONMENTS = ["sandbox"]
+    engine.run_all([job, single])
+    assert [(each.state, each.rows_open) for each in (job, single)] == [("completed", 0)] * 2
+
+
+def test_slice_of_the_right_worker_is_not_disturbed_by_a_message_that_comes_to_another(
+    engine: Engine, settings: Any
+) -> None:
+    job = engine.start(3)
+    processing.mark_dispatched(job.id)
+    processing._beat(job.id)
+    Worker.objects.create(name="right", environments=["sandbox"], seen_at=db_now())
+    settings.ENVIRONMENTS = ["prod"]
+
+    tasks.run_job(job.id)
+
+    job.refresh_from_db()
+    assert job.slice_at is not None
+    assert processing.due_jobs() == []
+
+
+@pytest.mark.parametrize("seen", ["never", "long ago"])
+def test_job_pauses_when_no_living_worker_serves_its_environment(
+    engine: Engine, settings: Any, seen: str
+) -> None:
+    job = engine.start(3)
+    if seen == "long ago":
+        gone = db_now() - 2 * presence.GONE_AFTER
+        Worker.objects.create(name="right", environments=["sandbox"], seen_at=gone)
+    settings.ENVIRONMENTS = ["prod"]
+
+    engine.run(job)
+
+    assert (job.state, job.pause_reason) == ("paused", "key")
+    assert "This worker serves prod and not sandbox" in job.state_text
 
 
 def test_wake_up_during_the_end_of_a_slice_is_not_lost(
