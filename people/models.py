@@ -208,7 +208,13 @@ class Notice(models.Model):
 
     @property
     def icon(self) -> str:
-        icons = {"rotation": "clock", "expiry": "clock", "finding": "circle-alert", "budget": "wallet"}
+        icons = {
+            "rotation": "clock",
+            "expiry": "clock",
+            "due": "clock",
+            "finding": "circle-alert",
+            "budget": "wallet",
+        }
         return icons.get(self.kind, "bell")
 
 

@@ -9,8 +9,8 @@ from decimal import Decimal
 import pytest
 from django.db import connection
 
-from keys import ledger, reminders
-from keys.models import Budget, KeyRecord
+from keys import findings, ledger, reminders
+from keys.models import Budget, Finding, KeyRecord
 from people.models import Notice, User
 from tests import factories
 
@@ -105,6 +105,55 @@ def test_records_that_let_nothing_out_are_not_reminded_of() -> None:
     factories.make_key(rotate_by=NOW.date() + timedelta(days=31))
 
     assert reminders.remind(NOW) == 0
+
+
+def test_owner_and_deputy_hear_once_of_each_threshold_of_a_finding() -> None:
+    deputy = factories.make_user()
+    key = key_due(400, deputy=deputy, last_used_at=NOW)
+    KeyRecord.objects.update(created_at=NOW)
+    findings.refresh(
+        now=days_later(30)
+    )  # a warning: scopes that were not used for 30 days, due 30 days later
+    title = Finding.objects.get().title
+    assert told(key.owner) == []
+
+    for day in range(30, 65):
+        reminders.remind(days_later(day))
+        reminders.remind(days_later(day))
+
+    expected = [
+        f"sandbox_lists_ops: {title}, {left}"
+        for left in ("due in 30 days", "due in 14 days", "due in 7 days", "due in 1 day", "1 day late")
+    ]
+    assert told(key.owner) == expected
+    assert told(deputy) == expected
+
+
+def test_finding_that_comes_back_is_reminded_of_anew_and_an_excepted_one_is_not() -> None:
+    key = key_due(400, last_used_at=NOW)
+    KeyRecord.objects.update(created_at=NOW)
+    findings.refresh(now=days_later(30))
+    Finding.objects.update(excepted_until=days_later(50).date(), exception_reason="a pilot")
+
+    reminders.remind(days_later(49))
+    assert told(key.owner) == []
+    findings.refresh(now=days_later(51))
+    reminders.remind(days_later(51))
+
+    assert [title.rpartition(", ")[2] for title in told(key.owner)] == ["due in 30 days"]
+
+
+def test_bad_finding_that_was_just_told_is_not_reminded_of_at_once_to_the_same_person() -> None:
+    deputy = factories.make_user()
+    key = key_due(400, deputy=deputy, last_used_at=NOW, last_used_outcome="vendor_401")
+    findings.refresh(now=NOW)
+    (begun,) = told(key.owner)
+
+    for day in (0, 6, 8):
+        reminders.remind(days_later(day))
+
+    assert told(key.owner) == [begun, f"{begun}, due in 1 day", f"{begun}, 1 day late"]
+    assert told(deputy) == [f"{begun}, due in 7 days", f"{begun}, due in 1 day", f"{begun}, 1 day late"]
 
 
 @pytest.mark.django_db(transaction=True)
