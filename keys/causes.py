@@ -259,7 +259,7 @@ def _user_id(facts: Facts) -> Cause | None:
         f"The answer names the user. {'No user id is entered for' if not account.user_id else 'Another user id may be entered for'} the account {account.name}.",
         [
             "Look up the user id on the API page of Icypeas.",
-            f'Enter it: manage.py account set "{account.name}" --user-id …',
+            f'Enter it: manage.py account set "{account.name}" --user-id … --reason …',
             "Test the key.",
         ],
         facts.admins,

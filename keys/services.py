@@ -561,10 +561,12 @@ ACCOUNT_FIELDS = ("email", "user_id", "api_secret_ref", "signs_requests", "hook_
 
 
 def change_account(
-    actor: audit.Actor, account: Account, changes: Mapping[str, object], *, reason: str = ""
+    actor: audit.Actor, account: Account, changes: Mapping[str, object], *, reason: str
 ) -> Account:
     """Change `email`, `user_id`, `api_secret_ref`, `signs_requests`, and by `has_webhooks` the secret address of webhooks:
-    True makes a new one. Raises `KeyRecordError`."""
+    True makes a new one. Needs a reason. Raises `KeyRecordError`."""
+    if not reason.strip():
+        raise KeyRecordError({"reason": REASON_MISSING})
     with transaction.atomic():
         account = Account.objects.select_for_update().get(id=account.id)
         before = {name: getattr(account, name) for name in ACCOUNT_FIELDS}

@@ -34,7 +34,7 @@ class Command(BaseCommand):
         )
         change.add_argument("--sign-requests", choices=SWITCH, help="sign each request with the API secret")
         change.add_argument("--webhooks", choices=SWITCH, help="a new secret address for webhooks, or none")
-        change.add_argument("--reason", default="", help="for the audit log")
+        change.add_argument("--reason", default="", help="kept in the history; needed for a change")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["action"] == "list":
@@ -56,10 +56,11 @@ class Command(BaseCommand):
         if told:
             try:
                 account = services.change_account(
-                    audit.Actor(None, "terminal"), account, told, reason=options["reason"]
+                    audit.terminal_actor(None), account, told, reason=options["reason"]
                 )
             except services.KeyRecordError as error:
-                raise CommandError(str(error), returncode=2) from None
+                hint = " Give it with --reason." if "reason" in error.fields else ""
+                raise CommandError(f"Nothing was changed: {error}{hint}", returncode=2) from None
         self._show(account)
 
     def _show(self, account: Account) -> None:

@@ -18,6 +18,7 @@ from enrichment.models import Batch, EnrichmentJob, HookCall
 from enrichment.providers.icypeas.auth import is_signed, sign_webhook
 from enrichment.services import hooks
 from keys.clock import db_now
+from people.audit import terminal_actor
 from people.models import AuditEntry
 from tests import factories
 from tests.fakes.engine import Engine
@@ -267,7 +268,7 @@ def test_terminal_makes_the_address_and_takes_it_away(engine: Engine, settings: 
     name = engine.account.name
 
     with pytest.raises(CommandError, match="need the API secret"):
-        told("set", name, "--webhooks", "on")
+        told("set", name, "--webhooks", "on", "--reason", "faster")
     shown = told(
         "set", name, "--webhooks", "on", "--api-secret", "env:ICYPEAS_API_SECRET", "--reason", "faster"
     )
@@ -276,11 +277,22 @@ def test_terminal_makes_the_address_and_takes_it_away(engine: Engine, settings: 
     assert f"https://desk.example/hooks/icypeas/{engine.account.hook_token}/" in shown
     entry = AuditEntry.objects.get(action="account.changed")
     assert engine.account.hook_token not in json.dumps(entry.detail)
-    assert "webhooks         off" in told("set", name, "--webhooks", "off")
+    assert (entry.reason, entry.via) == ("faster", terminal_actor(None).via)
+    assert "webhooks         off" in told("set", name, "--webhooks", "off", "--reason", "slower")
     with pytest.raises(CommandError, match="There is no account"):
         told("set", "Nobody")
     with pytest.raises(CommandError, match="not a secret reference"):
-        told("set", name, "--api-secret", "pasted-secret-value")
+        told("set", name, "--api-secret", "pasted-secret-value", "--reason", "by mistake")
+
+
+def test_terminal_changes_no_account_without_a_reason(engine: Engine) -> None:
+    with pytest.raises(CommandError, match=r"Say why: the history keeps it\. Give it with --reason"):
+        told("set", engine.account.name, "--user-id", "u-1")
+
+    engine.account.refresh_from_db()
+    assert engine.account.user_id == ""
+    assert not AuditEntry.objects.filter(action="account.changed").exists()
+    assert "user id          -" in told("set", engine.account.name)
 
 
 def test_signed_requests_are_accepted_by_a_strict_reader(hooked: Engine) -> None:

@@ -121,7 +121,9 @@ def wrong_variable(scene: Scene) -> None:
 
 
 def api_secret(scene: Scene) -> None:
-    services.change_account(Actor(None), scene.key.account, {"api_secret_ref": "env:ICYPEAS_API_SECRET"})
+    services.change_account(
+        Actor(None), scene.key.account, {"api_secret_ref": "env:ICYPEAS_API_SECRET"}, reason="signing"
+    )
     scene.place(ICYPEAS_API_KEY=API_SECRET, ICYPEAS_API_SECRET=API_SECRET)
     scene.ask()
 
