@@ -120,8 +120,9 @@ def realm_of(environment: str) -> Realm:
     return Realm.SANDBOX if environment == "sandbox" else Realm.LIVE
 
 
-def ensure_account(name: str, environment: str) -> Account:
-    """The account of that name, made when new; without a name, the first account of the environment's realm."""
+def ensure_account(actor: audit.Actor, name: str, environment: str, *, reason: str) -> Account:
+    """The account of that name, made when new; without a name, the first account of the environment's realm. Inside the
+    transaction of the record that needs it."""
     realm = realm_of(environment)
     if not name:
         existing = Account.objects.filter(realm=realm).order_by("id").first()
@@ -130,7 +131,9 @@ def ensure_account(name: str, environment: str) -> Account:
         name = "Sandbox" if realm == Realm.SANDBOX else "Main"
     account = Account.objects.filter(name__iexact=name).first()
     if account is None:
-        return Account.objects.create(name=name, realm=realm)
+        account = Account.objects.create(name=name, realm=realm)
+        audit.record(actor, "account.created", account, reason=reason, detail={"realm": realm.value})
+        return account
     if account.realm != realm:
         raise KeyRecordError(
             {
@@ -144,7 +147,9 @@ REASON_MISSING = "Say why: the history keeps it."
 
 
 def create_key(actor: audit.Actor, spec: KeySpec, *, reason: str = "") -> KeyRecord:
-    """Make a key record: active when complete, else a draft that says what is missing. Raises `KeyRecordError`."""
+    """Make a key record: active when complete, else a draft that says what is missing. Its purpose is why it is made, where no
+    other reason is given. Raises `KeyRecordError`."""
+    reason = reason.strip() or spec.purpose
     found = _problems(spec)
     if "system" not in found and "label" not in found and (taken := name_taken(spec.name)):
         found["label"] = taken
@@ -155,7 +160,7 @@ def create_key(actor: audit.Actor, spec: KeySpec, *, reason: str = "") -> KeyRec
             key = KeyRecord(
                 name=spec.name, environment=spec.environment, system=spec.system, label=spec.label
             )
-            _apply(key, spec)
+            _apply(actor, key, spec, reason)
             key.state = KeyState.DRAFT if missing_for_activation(key) else KeyState.ACTIVE
             if taken := name_taken(spec.name):  # somebody was faster
                 raise KeyRecordError({"label": taken})
@@ -183,7 +188,7 @@ def change_key(
         if version is not None:
             _check_version(key, version)
         before, lacked, account = _facts(key), requirements(key), key.account
-        _apply(key, spec)
+        _apply(actor, key, spec, reason)
         if key.account != account:
             _keep_account(key, account)
         lacks = requirements(key)
@@ -462,9 +467,9 @@ def _grant(key: KeyRecord, scopes: Sequence[str]) -> None:
     key.scopes_since = {scope: before.get(scope, today.isoformat()) for scope in key.scopes}
 
 
-def _apply(key: KeyRecord, spec: KeySpec) -> None:
+def _apply(actor: audit.Actor, key: KeyRecord, spec: KeySpec, reason: str) -> None:
     key.owner, key.deputy, key.team = spec.owner, spec.deputy, spec.team
-    key.account = ensure_account(spec.account, key.environment)
+    key.account = ensure_account(actor, spec.account, key.environment, reason=reason)
     key.purpose = " ".join(spec.purpose.split())
     _grant(key, spec.scopes)
     is_replaced = bool(key.secret_ref) and key.secret_ref != spec.secret_ref

@@ -43,6 +43,7 @@ AREAS = {
     "price.": "Prices",
     "budget.": "Budgets",
     "person.": "People",
+    "team.": "Teams",
 }
 
 

@@ -23,10 +23,14 @@ class PersonError(Exception):
         self.field = field
 
 
-def ensure_team(name: str) -> Team:
-    """The team of that name, made when it is new. Names compare without case."""
+def ensure_team(actor: audit.Actor, name: str, *, reason: str = "") -> Team:
+    """The team of that name, made when it is new. Names compare without case. Inside the transaction of whatever needs it."""
     name = " ".join(name.split())
-    return Team.objects.filter(name__iexact=name).first() or Team.objects.create(name=name)
+    team = Team.objects.filter(name__iexact=name).first()
+    if team is None:
+        team = Team.objects.create(name=name)
+        audit.record(actor, "team.created", team, reason=reason)
+    return team
 
 
 def create_person(
@@ -39,6 +43,7 @@ def create_person(
     password: str | None = None,
     time_zone: str = "UTC",
     is_demo: bool = False,
+    reason: str = "",
 ) -> User:
     """Make a person. Without a password nobody can log in as them until one is set.
 
@@ -62,10 +67,11 @@ def create_person(
     else:
         _take_password(user, password)
     with transaction.atomic():
-        user.team = ensure_team(team) if team else None
+        user.team = ensure_team(actor, team, reason=reason) if team else None
         user.save()
         RoleGrant.objects.bulk_create([RoleGrant(user=user, role=role) for role in dict.fromkeys(roles)])
-        audit.record(actor, "person.created", user, detail={"roles": list(roles), "team": team})
+        detail = {"roles": list(roles), "team": team}
+        audit.record(actor, "person.created", user, reason=reason, detail=detail)
     return user
 
 

@@ -83,6 +83,7 @@ class Command(BaseCommand):
             raise CommandError(f"Nothing was changed: {error}") from error
 
     def _create(self, options: dict[str, Any]) -> None:
+        actor, reason = audit.terminal_actor(None), options["purpose"]
         try:
             chosen = scopes.parse_scopes(options["scopes"])
             with transaction.atomic():  # a team that was made for a refused record goes with it
@@ -92,7 +93,7 @@ class Command(BaseCommand):
                     label=options["label"],
                     owner=_person(options["owner"], "--owner"),
                     deputy=_person(options["deputy"], "--deputy") if options["deputy"] else None,
-                    team=ensure_team(options["team"]) if options["team"] else None,
+                    team=ensure_team(actor, options["team"], reason=reason) if options["team"] else None,
                     purpose=options["purpose"],
                     scopes=chosen,
                     secret_ref=options["secret"],
@@ -108,7 +109,7 @@ class Command(BaseCommand):
                     ),
                     was_used_before=options["used_before"],
                 )
-                key = services.create_key(audit.terminal_actor(None), spec)
+                key = services.create_key(actor, spec)
         except (scopes.ScopeError, hours.HoursError, services.KeyRecordError) as error:
             raise CommandError(f"Not made: {error}") from error
         missing = selectors.missing_for_activation(key)

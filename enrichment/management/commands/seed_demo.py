@@ -230,7 +230,7 @@ def _make_people() -> dict[str, User]:
     """Demo people by the first part of their address; passwords are drawn here and kept for the runner to print."""
     people, log_ins = {}, []
     alphabet = string.ascii_lowercase + string.digits
-    ensure_team("RevOps")
+    ensure_team(audit.SYSTEM, "RevOps")
     for name, email, role, team in PEOPLE:
         password = "-".join("".join(secrets.choice(alphabet) for _ in range(4)) for _ in range(4))
         user = create_person(

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from people import audit_export, seals
+from people import audit, audit_export, seals
 from people.models import AuditEntry
 
 
@@ -45,5 +45,10 @@ class Command(BaseCommand):
         return is_well
 
     def _export(self) -> None:
-        for chunk in audit_export.write(AuditEntry.objects.order_by("id")):
+        entries = AuditEntry.objects.order_by("id")
+        last = entries.last()
+        if last is not None:  # told as the browser tells it, about the entry up to which the log was taken
+            taken = {"entries": entries.count()}
+            audit.record(audit.terminal_actor(None), "person.took_activity", last, detail=taken)
+        for chunk in audit_export.write(entries):
             self.stdout.write(chunk, ending="")

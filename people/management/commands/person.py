@@ -37,6 +37,7 @@ class Command(BaseCommand):
         create.add_argument(
             "--password-env", default="", metavar="VAR", help="environment variable that holds the password"
         )
+        create.add_argument("--reason", default="", help="why with these roles; kept in the history")
         actions.add_parser("list", help="who is there, with roles and teams")
         roles = actions.add_parser("roles", help="give a person other roles, or another team")
         roles.add_argument("--email", required=True)
@@ -88,6 +89,7 @@ class Command(BaseCommand):
             roles=options["role"],
             team=options["team"],
             password=password,
+            reason=options["reason"],
         )
         team = f", team {person.team.name}" if person.team else ""
         self.stdout.write(f"{person.name} <{person.email}> is made: {person.role_label}{team}.")
@@ -114,13 +116,15 @@ class Command(BaseCommand):
         _console(self).print(table)
 
     def _roles(self, options: dict[str, Any]) -> None:
-        person = _person(options["email"])
+        actor, person = terminal_actor(None), _person(options["email"])
         with transaction.atomic():  # a team that was made for a refused change goes with it
             team = person.team
             if options["team"] is not None:
-                team = services.ensure_team(options["team"]) if options["team"] else None
+                team = None
+            if options["team"]:
+                team = services.ensure_team(actor, options["team"], reason=options["reason"])
             person = services.change_person(
-                terminal_actor(None),
+                actor,
                 person,
                 roles=options["role"] or person.roles,
                 team=team,

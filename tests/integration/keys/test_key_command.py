@@ -102,9 +102,14 @@ def test_key_create_uses_team_and_account_that_are_there() -> None:
 def test_key_create_leaves_the_terminal_in_the_audit_log() -> None:
     create()
 
-    entry = AuditEntry.objects.get()
-    assert (entry.action, entry.actor) == ("key.created", None)
-    assert entry.via.startswith(f"terminal, {getpass.getuser()}, ")
+    entries = list(AuditEntry.objects.order_by("id"))
+    # What had to be made for the record is told too, each with what the record is for.
+    told = ["team.created", "account.created", "key.created"]
+    assert [(entry.action, entry.actor) for entry in entries] == [(action, None) for action in told]
+    for entry in entries:
+        assert entry.via.startswith(f"terminal, {getpass.getuser()}, ")
+        assert entry.reason == KeyRecord.objects.get().purpose
+    assert entries[1].detail == {"realm": "live"}
 
 
 @pytest.mark.usefixtures("people")

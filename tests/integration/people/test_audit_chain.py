@@ -250,6 +250,8 @@ def test_export_has_every_entry_with_its_seal_and_no_formula(client: Client, log
     out = io.StringIO()
     call_command("audit", "export", stdout=out)
     assert out.getvalue().count("number ") == 5
+    taken = AuditEntry.objects.get(action="person.took_activity", via__startswith="terminal")
+    assert (taken.actor, taken.detail) == (None, {"entries": taken.id - log[0].id})
 
 
 def test_activity_is_narrowed_by_person_and_days(client: Client, log: list[AuditEntry]) -> None:

@@ -57,6 +57,16 @@ def test_person_create_uses_the_team_that_is_there() -> None:
     assert Team.objects.count() == 1
 
 
+def test_person_create_tells_of_a_new_team_and_why() -> None:
+    create("--team=RevOps", "--reason=joined in May")
+
+    told = AuditEntry.objects.order_by("id").values_list("action", "object_text", "reason")
+    assert list(told) == [
+        ("team.created", "RevOps", "joined in May"),
+        ("person.created", "Ana Duarte", "joined in May"),
+    ]
+
+
 def test_person_create_leaves_the_terminal_in_the_audit_log() -> None:
     create()
 
