@@ -453,7 +453,8 @@ class Breaker(models.Model):
 
 class Worker(models.Model):
     """A worker group that was seen at work. `environments` are those that it serves; empty until it has reported.
-    `ended_at` is when it said that it ends; one that was killed says nothing, and is silent."""
+    `ended_at` is when it said that it ends; one that was killed says nothing, and is silent. Without `reports` it is a
+    command at a terminal, which works on one job and says nothing of secrets."""
 
     name = models.CharField(max_length=120, unique=True)
     release = models.CharField(max_length=60, blank=True)
@@ -461,6 +462,7 @@ class Worker(models.Model):
     started_at = models.DateTimeField(auto_now_add=True)
     seen_at = models.DateTimeField(db_index=True)
     ended_at = models.DateTimeField(null=True, blank=True)
+    reports = models.BooleanField(default=True)
 
     class Meta:
         ordering = ("-seen_at",)

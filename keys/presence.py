@@ -36,7 +36,7 @@ def report() -> int:
     """What this worker finds at every reference that concerns it; how many references. Runs in a worker only."""
     began, started = db_now(), time.monotonic()
     me = Worker.objects.filter(name=settings.WORKER_NAME)
-    me.update(environments=list(settings.ENVIRONMENTS))
+    me.update(environments=list(settings.ENVIRONMENTS), reports=True)
     references = _references(settings.ENVIRONMENTS)
     known = {row.reference: row for row in Presence.objects.filter(worker=settings.WORKER_NAME)}
     beat_s = 0.0
@@ -214,8 +214,8 @@ class Standing:
 
 
 def living_workers(within: timedelta = GONE_AFTER) -> QuerySet[Worker]:
-    """Workers that were heard within that time and did not say that they end."""
-    return Worker.objects.filter(seen_at__gte=db_now() - within, ended_at__isnull=True)
+    """Workers that were heard within that time and did not say that they end. Commands at a terminal are none."""
+    return Worker.objects.filter(seen_at__gte=db_now() - within, ended_at__isnull=True, reports=True)
 
 
 def held_sights() -> QuerySet[Presence]:

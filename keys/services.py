@@ -547,19 +547,25 @@ def store_balance_error(account: Account, message: str) -> None:
     )
 
 
-def worker_seen() -> None:
-    """A worker is at work: pages that wait for one look here."""
+def worker_seen(*, reports: bool = True) -> None:
+    """A worker is at work: pages that wait for one look here. `reports`: it will say what it finds at secrets' references."""
     now = db_now()
     mine = Worker.objects.filter(name=settings.WORKER_NAME)
     if not mine.update(seen_at=now, release=settings.RELEASE, ended_at=None):
         Worker.objects.get_or_create(
-            name=settings.WORKER_NAME, defaults={"seen_at": now, "release": settings.RELEASE}
+            name=settings.WORKER_NAME,
+            defaults={"seen_at": now, "release": settings.RELEASE, "reports": reports},
         )
 
 
 def worker_ends() -> None:
     """This worker ends: from now on nobody counts it. What it last found stays, for the one that comes after it."""
     Worker.objects.filter(name=settings.WORKER_NAME).update(ended_at=db_now())
+
+
+def command_ends() -> None:
+    """This command, which was a worker for its length, ends and leaves nothing of a worker."""
+    Worker.objects.filter(name=settings.WORKER_NAME, reports=False).delete()
 
 
 ACCOUNT_FIELDS = ("email", "user_id", "api_secret_ref", "signs_requests", "hook_token")

@@ -1,5 +1,5 @@
 """Whether a key is let in is told apart from how its last use ended, since when a record lets calls out from its creation, and a
-worker that said that it ends from one that is silent."""
+worker that said that it ends from one that is silent, and from a command that works as one."""
 
 from __future__ import annotations
 
@@ -71,6 +71,11 @@ class Migration(migrations.Migration):
             model_name="worker",
             name="ended_at",
             field=models.DateTimeField(blank=True, null=True),
+        ),
+        migrations.AddField(
+            model_name="worker",
+            name="reports",
+            field=models.BooleanField(default=True),
         ),
         migrations.RunPython(fill, migrations.RunPython.noop),
     ]

@@ -39,7 +39,7 @@ from keys import selectors as key_selectors
 from keys.clock import db_now
 from keys.models import KeyRecord
 from keys.secrets import act_as_worker
-from keys.services import realm_of
+from keys.services import command_ends, realm_of, worker_seen
 from people.audit import Actor, terminal_actor
 from people.models import User
 from people.rights import Right
@@ -111,11 +111,15 @@ class Command(BaseCommand):
         run, status = _start(console, actor, key, job, options, source)
         if run is None:
             sys.exit(status)
-        interrupted = _work(console, actor, run)
-        run.refresh_from_db()
-        if run.pause_reason == PauseReason.SAMPLE and not interrupted:
-            interrupted = _after_sample(console, actor, run)
+        worker_seen(reports=False)
+        try:
+            interrupted = _work(console, actor, run)
             run.refresh_from_db()
+            if run.pause_reason == PauseReason.SAMPLE and not interrupted:
+                interrupted = _after_sample(console, actor, run)
+                run.refresh_from_db()
+        finally:
+            command_ends()
         _write(run, out, options["preset"])
         _report(console, run, out, as_json=options["json"])
         sys.exit(_exit_status(run, interrupted))

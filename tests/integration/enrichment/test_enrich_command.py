@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
 
+from enrichment import selectors
 from enrichment.models import EnrichmentJob
 from enrichment.services import processing
+from keys import presence
 from keys.models import Call, KeyRecord
 from tests.fakes.engine import Engine, paid_inputs
 
@@ -121,3 +124,27 @@ def test_paused_run_that_cannot_reserve_the_rest_says_so_and_stays_paused(
     assert Call.objects.filter(outcome="policy_budget").count() == 1
     assert not EnrichmentJob.objects.filter(state="draft").exists()
     assert len(paid_inputs(engine.sandbox)) == 10
+
+
+def test_run_at_a_terminal_works_for_its_length_and_is_no_worker_that_reports(
+    engine: Engine, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bool, int, str]] = []
+    step = processing.step
+
+    def watched(job_id: int, **more: Any) -> float | None:
+        seen.append(
+            (
+                selectors.has_live_worker(),
+                presence.living_workers().count(),
+                presence.standing(engine.key.secret_ref).text,
+            )
+        )
+        return step(job_id, **more)
+
+    monkeypatch.setattr(processing, "step", watched)
+
+    assert enrich(engine, source, "--yes") == 0
+
+    assert set(seen) == {(True, 0, "no worker is running")}
+    assert not selectors.has_live_worker()
