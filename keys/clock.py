@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, date, datetime
 
 from django.db import connection
 from django.utils import timezone
@@ -17,6 +17,12 @@ def db_now() -> datetime:
         (now,) = cursor.fetchone()
     assert isinstance(now, datetime)
     return now
+
+
+def utc_today() -> date:
+    """The day in UTC: dates of records (the last day, the day to rotate by) mean this one, whoever looks from wherever. A page
+    is drawn in its viewer's zone, and must not say of a key what the gate does not."""
+    return timezone.now().astimezone(UTC).date()
 
 
 def db_now_us() -> int:

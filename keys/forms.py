@@ -162,7 +162,7 @@ class KeyForm(TakesErrors):
     )
     rotation_days = forms.IntegerField(label="Rotate every, days", min_value=1, max_value=3650, initial=90)
     rotate_by = _day(help_text="Empty: the days from today.")
-    expires_at = _day(label="Expires", help_text="Its last day. Empty: it does not expire.")
+    expires_at = _day(label="Expires", help_text="Its last day, in UTC. Empty: it does not expire.")
     hours_days = forms.MultipleChoiceField(
         required=False,
         label="Days",
@@ -400,7 +400,7 @@ class StateForm(TakesErrors):
 class RenewForm(TakesErrors):
     """Another last day, and why."""
 
-    expires_at = _day(label="New last day", help_text="Empty: it does not expire any more.")
+    expires_at = _day(label="New last day", help_text="In UTC. Empty: it does not expire any more.")
     reason = _reason("Why?")
 
 

@@ -15,7 +15,6 @@ from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.db.models import Q
-from django.utils import timezone
 
 from keys import breaker, budgets, calls, ledger, limiter, scopes
 from keys.choices import USABLE_STATES, EntryKind, KeyState, Outcome, Realm
@@ -99,7 +98,7 @@ def _record_refusal(key: KeyRecord, environment: str) -> tuple[Outcome, str] | N
             Outcome.POLICY_STATE,
             f"{key.name} is {KeyState(key.state).label.lower()}, so it lets nothing out. {admins} can change that.",
         )
-    if key.expires_at and key.expires_at < timezone.localdate():
+    if key.expires_at and key.is_expired:
         return (
             Outcome.POLICY_STATE,
             f"{key.name} expired on {key.expires_at:%d %b %Y}. {admins} can renew it.",

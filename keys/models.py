@@ -6,9 +6,9 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models
-from django.utils import timezone
 
 from keys.choices import USABLE_STATES, EntryKind, FindingCode, KeyState, Outcome, Realm, Tone
+from keys.clock import utc_today
 
 
 class Account(models.Model):
@@ -122,7 +122,7 @@ class KeyRecord(models.Model):
     @property
     def is_expired(self) -> bool:
         """Its last day is over, so it lets nothing out whatever its state says."""
-        return self.expires_at is not None and self.expires_at < timezone.localdate()
+        return self.expires_at is not None and self.expires_at < utc_today()
 
     @property
     def shown_state(self) -> str:

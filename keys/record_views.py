@@ -8,11 +8,11 @@ from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
-from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
 from keys import addresses, lifecycle, selectors, services, state_page
 from keys.choices import KeyState
+from keys.clock import utc_today
 from keys.forms import HandOverForm, KeyFilterForm, RenameForm, RenewForm, StateForm
 from keys.lifecycle import FINAL, MOVES, Step
 from keys.models import KeyRecord
@@ -127,7 +127,7 @@ def key_state(request: HttpRequest, name: str, step: str) -> HttpResponse:
 
 
 def _renew_page(request: HttpRequest, key: KeyRecord, form: RenewForm, status: int = 200) -> HttpResponse:
-    context = {"key": key, "form": form, "today": timezone.localdate()}
+    context = {"key": key, "form": form, "today": utc_today()}
     return render(request, "keys/key_renew.html", context, status=status)
 
 

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from keys import findings, ledger, presence
 from keys.choices import USABLE_STATES, KeyState, Realm
+from keys.clock import utc_today
 from keys.models import Account, FormerName, KeyRecord
 from people.models import User
 
@@ -154,7 +155,7 @@ def _view(view: str, user: User) -> Q:
         "findings": Q(severity__gt=0),
         "mine": Q(owner=user) | Q(deputy=user),
         "unused": usable & findings.is_unused(),
-        "rotation": usable & Q(rotate_by__lte=timezone.localdate() + findings.DUE_SOON),
+        "rotation": usable & Q(rotate_by__lte=utc_today() + findings.DUE_SOON),
         "inactive": ~usable | _is_expired(),
     }
     return views.get(view, Q())
@@ -163,7 +164,7 @@ def _view(view: str, user: User) -> Q:
 def _is_expired() -> Q:
     """Records that are shown as expired: `KeyRecord.shown_state` as a condition of the database."""
     return Q(state=KeyState.EXPIRED) | Q(
-        state__in=USABLE_STATES, expires_at__isnull=False, expires_at__lt=timezone.localdate()
+        state__in=USABLE_STATES, expires_at__isnull=False, expires_at__lt=utc_today()
     )
 
 

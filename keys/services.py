@@ -11,12 +11,11 @@ from decimal import Decimal
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
-from django.utils import timezone
 
 from keys import findings, ledger
 from keys import hours as key_hours
 from keys.choices import USABLE_STATES, KeyState, Realm
-from keys.clock import db_now
+from keys.clock import db_now, utc_today
 from keys.hours import Hours
 from keys.lifecycle import FINAL, MOVES, Step
 from keys.models import Account, BalanceReading, FormerName, KeyRecord, Worker
@@ -346,7 +345,7 @@ def renew_key(actor: audit.Actor, key: KeyRecord, *, expires_at: date | None, re
     """Give a record another last day, or none; one that had expired lets calls out again. One that could be used gains no
     time while it lacks what an active record needs. Raises `KeyRecordError`."""
     found = {} if reason.strip() else {"reason": REASON_MISSING}
-    if expires_at is not None and expires_at < timezone.localdate():
+    if expires_at is not None and expires_at < utc_today():
         found["expires_at"] = "That day is over. Choose a day to come, or none."
     if found:
         raise KeyRecordError(found)
@@ -481,7 +480,7 @@ def _apply(actor: audit.Actor, key: KeyRecord, spec: KeySpec, reason: str) -> No
     key.was_used_before = spec.was_used_before
     key.daily_cap = spec.daily_cap
     key.rotation_days = spec.rotation_days
-    key.rotate_by = spec.rotate_by or timezone.localdate() + timedelta(days=spec.rotation_days)
+    key.rotate_by = spec.rotate_by or utc_today() + timedelta(days=spec.rotation_days)
     key.expires_at = spec.expires_at
     key.time_zone = spec.hours.zone
     key.hours_days = "" if spec.hours.days == key_hours.ALL_DAYS else spec.hours.days

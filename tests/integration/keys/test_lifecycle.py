@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from io import StringIO
 from typing import Any
@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
-from keys import gate, ledger, services
+from keys import gate, ledger, selectors, services
 from keys.choices import KeyState
 from keys.findings import findings_of, refresh
 from keys.lifecycle import FINAL, MOVES, Step, offered
@@ -240,6 +240,28 @@ def test_renewal_is_refused(client: Client, admin: User, told: dict[str, str], s
 
     assert answer.status_code == 422
     assert said in answer.content.decode()
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Auckland", "America/Los_Angeles"])
+@pytest.mark.parametrize(("hour", "is_over"), [(12, False), (27, True)], ids=["noon", "the next morning"])
+def test_last_day_ends_at_midnight_utc_wherever_somebody_looks(
+    monkeypatch: pytest.MonkeyPatch, zone: str, hour: int, is_over: bool
+) -> None:
+    day = date(2026, 11, 25)
+    key = make_complete(expires_at=day)
+    now = datetime(2026, 11, 25, tzinfo=UTC) + timedelta(hours=hour)
+    monkeypatch.setattr(timezone, "now", lambda: now)
+
+    with timezone.override(zone):
+        assert key.shown_state == ("expired" if is_over else "active")
+        assert bool(gate.refusal(key, environment="prod", scope="leads:search")) is is_over
+        found = selectors.filter_keys(selectors.KeyFilter(state="expired"), key.owner)
+        assert found.exists() is is_over
+        if is_over:
+            with pytest.raises(KeyRecordError, match="That day is over"):
+                services.renew_key(NOBODY, key, expires_at=day, reason="x")
+        else:
+            services.renew_key(NOBODY, key, expires_at=day, reason="x")
 
 
 def test_record_is_not_renewed_while_it_lacks_what_an_active_one_needs(client: Client, admin: User) -> None:
