@@ -22,6 +22,7 @@ from people.models import Team, User
 from people.selectors import active_owners
 
 REFERENCES = ("secret_ref", "previous_secret_ref")
+ID_DIGITS = 18  # the most that an id may have: a number of more may not fit the database
 
 
 @dataclass(frozen=True)
@@ -407,7 +408,9 @@ class RenewForm(TakesErrors):
 class HandOverForm(TakesErrors):
     """Who takes a frozen set of records over. `keys` are their ids in one field: a form may have a few hundred only."""
 
-    keys = forms.RegexField(r"[0-9]+(,[0-9]+)*", max_length=500_000, widget=forms.HiddenInput)
+    keys = forms.RegexField(
+        rf"^[0-9]{{1,{ID_DIGITS}}}(,[0-9]{{1,{ID_DIGITS}}})*\Z", max_length=500_000, widget=forms.HiddenInput
+    )
     words = forms.CharField(required=False, max_length=400, widget=forms.HiddenInput)
     leaver = forms.ModelChoiceField(queryset=User.objects.all(), required=False, widget=forms.HiddenInput)
     owner = PersonField(queryset=User.objects.none(), required=False, label="New owner")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import messages
@@ -13,7 +14,7 @@ from django.views.decorators.http import require_http_methods
 from keys import addresses, lifecycle, selectors, services, state_page
 from keys.choices import KeyState
 from keys.clock import utc_today
-from keys.forms import HandOverForm, KeyFilterForm, RenameForm, RenewForm, StateForm
+from keys.forms import ID_DIGITS, HandOverForm, KeyFilterForm, RenameForm, RenewForm, StateForm
 from keys.lifecycle import FINAL, MOVES, Step
 from keys.models import KeyRecord
 from keys.views import closed_page
@@ -176,27 +177,35 @@ def _chosen_set(request: HttpRequest) -> dict[str, Any]:
         words = addresses.words(wanted, list_teams(), selectors.people_with_keys(), person)
         words = f"All that matched: {words}"
     else:
-        ticked = [int(number) for number in request.GET.getlist("key") if number.isdecimal()][:500]
+        ticked = _numbers(request.GET.getlist("key"))[:500]
         ids = selectors.all_keys().filter(id__in=ticked).values_list("id", flat=True)
         words = "Ticked one by one"
     return {"keys": ",".join(map(str, ids)), "words": words, "leaver": person.id if person else None}
 
 
 def _hand_over_page(request: HttpRequest, form: HandOverForm, status: int = 200) -> HttpResponse:
-    ids = [int(number) for number in str(form["keys"].value() or "").split(",") if number.isdecimal()]
+    ids = _numbers(str(form["keys"].value() or "").split(","))
     records = list(selectors.all_keys().filter(id__in=ids).order_by("name"))
     context = {
         "form": form,
         "records": records,
         "words": form["words"].value() or "",
-        "leaver": User.objects.filter(id=form["leaver"].value() or 0).first(),
+        "leaver": _person(str(form["leaver"].value() or "")),
     }
     return render(request, "keys/hand_over.html", context, status=status)
 
 
+def _numbers(texts: Iterable[str]) -> list[int]:
+    """Those of the texts that can be the id of a row."""
+    return [int(text) for text in texts if text.isdecimal() and len(text) <= ID_DIGITS]
+
+
+def _person(number: str) -> User | None:
+    return User.objects.filter(id__in=_numbers([number])).first()
+
+
 def _leaver(request: HttpRequest) -> User | None:
-    number = request.POST.get("leaver", "")
-    return User.objects.filter(id=int(number)).first() if number.isdecimal() else None
+    return _person(request.POST.get("leaver", ""))
 
 
 def _hand_over_again(request: HttpRequest) -> HttpResponse:
@@ -210,7 +219,7 @@ def hand_over(request: HttpRequest) -> HttpResponse:
     """Other owners or deputies for a set of records, frozen when this page was opened."""
     if request.method != "POST":
         initial = _chosen_set(request)
-        leaver = User.objects.filter(id=initial["leaver"] or 0).first()
+        leaver = _person(str(initial["leaver"] or ""))
         return _hand_over_page(request, HandOverForm(initial=initial, leaver=leaver))
     form = HandOverForm(request.POST, leaver=_leaver(request))
     if form.is_valid():

@@ -65,6 +65,17 @@ def test_ticked_records_get_another_owner_with_one_line_each(
     assert {entry.reason for entry in entries} == {"Sam leaves"}
 
 
+@pytest.mark.parametrize("number", ["9" * 19, "9" * 5000, "abc", "-1", "1,x"])
+def test_numbers_that_are_no_ids_find_nothing(client: Client, admin: User, number: str) -> None:
+    make_key("sandbox_lists_ops")
+    told = {"owner": admin.id, "deputy": "", "reason": "x", "words": ""}
+
+    assert names(client.get(URL, {"key": number})) == set()
+    for more in ({"keys": number, "leaver": ""}, {"keys": "1", "leaver": number}):
+        assert client.post(URL, {**told, **more}).status_code == 422
+    assert not AuditEntry.objects.exists()
+
+
 def test_all_that_match_are_frozen_and_named_in_words(client: Client, admin: User, leaver: User) -> None:
     make_key("sandbox_lists_ops", owner=leaver)
     production("prod_lists_ops", owner=leaver, deputy=make_user())
