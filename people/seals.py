@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 FIRST = "0" * 64
 SEALING = 0x5EA1  # the advisory lock of whoever seals
 AT_ONCE = 1_000
+UNSEALED = "has no seal"
 GRACE = timedelta(minutes=2)  # an entry that is older and has no seal is a fault of the chain
 
 
@@ -103,9 +104,17 @@ def verify() -> Verdict:
     unsealed = AuditEntry.objects.filter(seal=None)
     late = unsealed.filter(at__lt=timezone.now() - GRACE)
     faults += [
-        Fault(entry_id, "has no seal") for entry_id in late.order_by("id").values_list("id", flat=True)[:20]
+        Fault(entry_id, UNSEALED) for entry_id in late.order_by("id").values_list("id", flat=True)[:20]
     ]
     return Verdict(count, before, unsealed.count(), faults)
+
+
+def noted() -> str:
+    """The chain as it stands, `COUNT:HEAD`: what to keep somewhere else."""
+    last = AuditSeal.objects.order_by("-id").first()
+    if last is None:
+        return f"0:{FIRST}"
+    return f"{AuditSeal.objects.filter(id__lte=last.id).count()}:{last.digest}"
 
 
 def holds(noted: str) -> bool:

@@ -235,6 +235,47 @@ def test_terminal_says_that_all_is_well_and_what_to_note(log: list[AuditEntry]) 
     assert seals.holds(out.getvalue().split()[-1])
 
 
+def verified() -> tuple[str, int]:
+    """What the check prints, and its exit status."""
+    out = io.StringIO()
+    try:
+        call_command("audit", "verify", stdout=out)
+    except SystemExit as end:
+        return out.getvalue(), int(str(end))
+    return out.getvalue(), 0
+
+
+def test_terminal_tells_of_an_entry_whose_seal_was_taken_away_before_it_seals_it(
+    log: list[AuditEntry],
+) -> None:
+    hour_ago = timezone.now() - timedelta(hours=1)
+    behind_our_back("DELETE FROM people_auditseal WHERE entry_id IN (%s, %s)", log[3].id, log[4].id)
+    behind_our_back(
+        "UPDATE people_auditentry SET reason = 'another', at = %s WHERE id = %s", hour_ago, log[4].id
+    )
+
+    said, status = verified()
+
+    assert status == 1
+    assert f"NOT OK  entry {log[4].id} has no seal" in said
+    assert "2 without a seal, sealed now" in said
+    assert seals.holds(said.split()[-1])
+    assert verified()[1] == 0
+
+
+def test_terminal_seals_all_that_waits_however_much(
+    log: list[AuditEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seals, "AT_ONCE", 2)
+    for number in range(5):
+        audit.record(Actor(None), "key.changed", make_key(f"sandbox_late{number}_ops"))
+
+    said, status = verified()
+
+    assert (status, AuditEntry.objects.filter(seal=None).count()) == (0, 0)
+    assert said.split()[-1].partition(":")[0] == str(AuditEntry.objects.count())
+
+
 def test_export_has_every_entry_with_its_seal_and_no_formula(client: Client, log: list[AuditEntry]) -> None:
     manager = make_user(role="manager")
     audit.record(Actor(manager), "key.changed", make_key("sandbox_f_ops"), reason="=HYPERLINK(1)")
