@@ -8,7 +8,6 @@ from typing import Any
 
 from django.conf import settings
 from django.db.models import Count, Q, QuerySet
-from django.utils import timezone
 
 from keys import findings, ledger, presence
 from keys.choices import USABLE_STATES, KeyState, Realm

@@ -145,7 +145,7 @@ def test_finding_that_comes_back_is_reminded_of_anew_and_an_excepted_one_is_not(
 
 def test_bad_finding_that_was_just_told_is_not_reminded_of_at_once_to_the_same_person() -> None:
     deputy = factories.make_user()
-    key = key_due(400, deputy=deputy, last_used_at=NOW, last_used_outcome="vendor_401")
+    key = key_due(400, deputy=deputy, last_used_at=NOW, let_in_outcome="vendor_401")
     findings.refresh(now=NOW)
     (begun,) = told(key.owner)
 
