@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 from django.conf import settings
 from django.contrib import messages
@@ -56,6 +56,12 @@ def _address(request: HttpRequest, job: EnrichmentJob) -> Address:
     return job_page.read_address(reverse("enrichment:job_detail", args=[job.id]), request.GET)
 
 
+def _shown_address(request: HtmxHttpRequest, job: EnrichmentJob) -> Address:
+    """What the page that polls shows: its filter and open row are in its own address, not in the poll's."""
+    query = urlsplit(request.htmx.current_url or "").query
+    return job_page.read_address(reverse("enrichment:job_detail", args=[job.id]), dict(parse_qsl(query)))
+
+
 def _see_other(url: str) -> HttpResponseRedirect:
     return HttpResponseRedirect(url, status=303)
 
@@ -69,9 +75,9 @@ def _refuse_strangers(request: HttpRequest, job: EnrichmentJob) -> None:
         )
 
 
-def _figures(request: HttpRequest, job: EnrichmentJob) -> dict[str, Any]:
+def _figures(request: HttpRequest, job: EnrichmentJob, address: Address) -> dict[str, Any]:
     """Context of everything above the results."""
-    person, address = _person(request), _address(request, job)
+    person = _person(request)
     progress = selectors.progress(job)
     operation = operations.get(job.operation)
     figures: dict[str, Any] = {
@@ -118,9 +124,9 @@ def _urls(job: EnrichmentJob, address: Address) -> dict[str, str]:
     return urls
 
 
-def _results(request: HtmxHttpRequest, job: EnrichmentJob) -> dict[str, Any]:
+def _results(request: HtmxHttpRequest, job: EnrichmentJob, address: Address) -> dict[str, Any]:
     """Context of the results: one page of rows, the filters, and the open row's receipt."""
-    person, address = _person(request), _address(request, job)
+    person = _person(request)
     common = {"job": job, "address": address}
     if not selectors.may_see_rows(person, job):
         return {**common, "may_see_rows": False, "who_sees_rows": who_can(Right.VIEW_ALL_ROWS)}
@@ -144,18 +150,17 @@ def _results(request: HtmxHttpRequest, job: EnrichmentJob) -> dict[str, Any]:
         "export_these": f"Export these {page.total:,} row{'' if page.total == 1 else 's'}",
         "is_gone": bool(address.row) and not opened,
         "done": job.rows_total - job.rows_open,
-        "returning_to": _closed_row(request),
+        "returning_to": _closed_row(request, job),
         "may_view_keys": person.may(Right.VIEW_KEYS),
         "may_spend": person.may(Right.SPEND),
     }
 
 
-def _closed_row(request: HtmxHttpRequest) -> int | None:
+def _closed_row(request: HtmxHttpRequest, job: EnrichmentJob) -> int | None:
     """The row whose receipt was just closed: its link gets the focus back."""
     if not request.htmx or request.htmx.trigger != "row-close":
         return None
-    _, _, query = (request.htmx.current_url or "").partition("?")
-    return job_page.read_address("", dict(parse_qsl(query))).row
+    return _shown_address(request, job).row
 
 
 def _wants_results(request: HtmxHttpRequest) -> bool:
@@ -172,15 +177,16 @@ def job_detail(request: HtmxHttpRequest, number: int) -> HttpResponseBase:
         return redirect("enrichment:job_review", number=job.id)
     if _wants_results(request):
         return _results_region(request, job)
-    response = render(
-        request, "enrichment/job_detail.html", {**_results(request, job), **_figures(request, job)}
-    )
+    address = _address(request, job)
+    context = {**_results(request, job, address), **_figures(request, job, address)}
+    response = render(request, "enrichment/job_detail.html", context)
     patch_vary_headers(response, ("HX-Request", "HX-Target"))
     return response
 
 
 def _results_region(request: HtmxHttpRequest, job: EnrichmentJob) -> HttpResponse:
-    response = render(request, "enrichment/partials/job_rows.html", _results(request, job))
+    context = _results(request, job, _address(request, job))
+    response = render(request, "enrichment/partials/job_rows.html", context)
     patch_vary_headers(response, ("HX-Request", "HX-Target"))
     return response
 
@@ -198,18 +204,22 @@ def job_rows(request: HtmxHttpRequest, number: int) -> HttpResponseBase:
 @require_safe
 @require_right(Right.VIEW_JOBS)
 def job_progress(request: HtmxHttpRequest, number: int) -> HttpResponseBase:
-    """The live figures: 204 while nothing changed since `v`, all above the results when the layout changed."""
+    """The live figures: 204 while nothing changed since `v`, all above the results when the layout changed. When the job ends
+    the results come with it, unless somebody reads a row: beside final figures the table would still say "waiting"."""
     job = _job_or_404(request, number)
     if not wants_partial(request):
         return redirect(str(_address(request, job)))
-    figures = _figures(request, job)
+    address = _shown_address(request, job)
+    figures = _figures(request, job, address)
     seen, live = request.GET.get("v", ""), figures["live"]
     if seen == live.version:
         return HttpResponse(status=204)
     if job_page.is_layout_of(seen, live.layout):
         response = render(request, "enrichment/partials/job_tick.html", figures)
     else:
-        response = render(request, "enrichment/partials/job_turn.html", figures)
+        is_over = job.is_finished and address.row is None
+        context = {**_results(request, job, address), **figures} if is_over else figures
+        response = render(request, "enrichment/partials/job_turn.html", {**context, "has_results": is_over})
         response["HX-Retarget"] = "#job-body"
         response["HX-Reswap"] = "outerHTML"
     patch_vary_headers(response, ("HX-Request",))

@@ -243,9 +243,24 @@ def test_progress_drops_its_trigger_when_the_job_is_finished(
 
     page = person.get(url(running, "progress/"), {"v": version}, headers=HTMX).content.decode()
 
-    assert "hx-trigger" not in page
+    assert "poll from:body" not in page
     assert "data-poll-seconds" not in page
     assert "Cost against estimate" in page
+
+
+@pytest.mark.parametrize(("query", "comes"), [("", True), ("?state=found", True), ("?row=1", False)])
+def test_end_of_the_job_brings_the_rows_as_they_are_unless_one_is_read(
+    as_person: AsPerson, operator: User, running: EnrichmentJob, query: str, comes: bool
+) -> None:
+    person = as_person(operator)
+    version = version_on(person.get(url(running)).content.decode())
+    EnrichmentJob.objects.filter(id=running.id).update(state=JobState.CANCELLED, finished_at=db_now())
+    shown = {**HTMX, "HX-Current-URL": f"https://desk.example{url(running)}{query}#results"}
+
+    page = person.get(url(running, "progress/"), {"v": version}, headers=shown).content.decode()
+
+    assert ('<div id="results" hx-swap-oob="innerHTML">' in page) == comes
+    assert ("match the filter" in page) == (query == "?state=found")
 
 
 def test_progress_leads_to_the_page_when_it_is_opened_as_a_page(
