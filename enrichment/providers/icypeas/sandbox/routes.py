@@ -344,9 +344,9 @@ def _count(call: Call, kind: finder.Kind) -> Reply:
 
 def _find_leads(call: Call, kind: finder.Kind) -> Reply:
     """One page. After the last full page comes an empty one that still carries a token, as the vendor's do."""
-    fields, now_ms = Fields(call.body), call.sandbox.clock.now_ms()
+    fields = Fields(call.body)
     query = finder.read_query(fields, kind)
-    order = finder.read_pagination(fields, query, now_ms)
+    order = finder.read_pagination(fields, query, call.sandbox.clock.now_ms())
     if fields.errors:
         return refuse(fields.errors)
     call.sandbox.settle()
@@ -358,7 +358,8 @@ def _find_leads(call: Call, kind: finder.Kind) -> Reply:
         return refuse(fields.errors)
     pagination: dict[str, Any] = {"size": paid, "token": None}
     if paid == order.size or not leads:
-        pagination["token"] = finder.make_token(query, order.start + paid, now_ms)
+        # Its life begins now: finding the first page of all may have taken a busy machine seconds.
+        pagination["token"] = finder.make_token(query, order.start + paid, call.sandbox.clock.now_ms())
     content = {"success": True, "total": len(found), "leads": leads[:paid], "pagination": pagination}
     return make_reply(200, content)
 
