@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
-from django.db.models import QuerySet
+from django.db.models import Case, F, QuerySet, Value, When
 from django.urls import reverse
 
 from enrichment import operations
@@ -60,7 +60,6 @@ from enrichment.services.answers import (
     leave_uncertain,
     record_items,
     return_rows,
-    unsettled,
 )
 from enrichment.services.transitions import lock_job, move_rows, pause, pause_fellows, tell
 from keys import gate, limiter
@@ -411,8 +410,8 @@ def _sent(batch: Batch, ref: str, mode: Mode) -> None:
 
 def _heard(job_id: int) -> None:
     """A clear answer came: what the page says of the last try is over. A job that was stopped meanwhile says why."""
-    EnrichmentJob.objects.filter(id=job_id).update(heard_at=db_now())
-    EnrichmentJob.objects.filter(id=job_id, state=JobState.RUNNING).update(state_text="")
+    text = Case(When(state=JobState.RUNNING, then=Value("")), default=F("state_text"))
+    EnrichmentJob.objects.filter(id=job_id).update(heard_at=db_now(), state_text=text)
 
 
 def _sent_alone(batch: Batch, ref: str) -> None:
@@ -434,12 +433,12 @@ def _answered(batch: Batch, items: Sequence[ProviderItem]) -> None:
                 and item.provider_id != item.external_id
             ):
                 left[item.external_id].provider_id = item.provider_id
-        BatchItem.objects.bulk_update(left.values(), ["provider_id"])
-        lost = BatchItem.objects.filter(batch=batch, is_settled=False, provider_id="")
-        if lost.exists():
+        if any(not item.provider_id for item in left.values()):
+            lost = BatchItem.objects.filter(id__in=[i.id for i in left.values() if not i.provider_id])
             leave_uncertain(batch, code=NO_ANSWER, text=NO_ANSWER_TEXT, items=lost)
             lost.update(is_settled=True)  # nothing finds them: they must not keep the others' batch open
-        if not unsettled(batch):
+        BatchItem.objects.bulk_update([item for item in left.values() if item.provider_id], ["provider_id"])
+        if not any(item.provider_id for item in left.values()):
             close(batch)
             _heard(batch.job_id)
             return
