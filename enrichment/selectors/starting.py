@@ -13,6 +13,7 @@ from enrichment import operations, prices
 from enrichment.choices import OPEN_ROWS, WORKED_ON, JobState, RowState
 from enrichment.models import EnrichmentJob, EnrichmentRow, Question
 from keys import gate
+from keys.choices import Outcome
 from keys.clock import db_now
 from keys.models import KeyRecord
 
@@ -142,10 +143,11 @@ def same_run(job: EnrichmentJob, key: KeyRecord) -> EnrichmentJob | None:
 
 @dataclass(frozen=True)
 class KeyChoice:
-    """A key record as the start form sees it: offered, or not and why."""
+    """A key record as the start form sees it: offered, or not and why; `outcome` is then the policy that refuses it."""
 
     key: KeyRecord
     refusal: str = ""
+    outcome: Outcome | None = None
 
 
 def key_choices(operation_name: str, mode: str) -> list[KeyChoice]:
@@ -154,10 +156,13 @@ def key_choices(operation_name: str, mode: str) -> list[KeyChoice]:
     choices = []
     for key in KeyRecord.objects.select_related("account", "owner", "team"):
         refused = gate.refusal(key, environment=key.environment, scope=scope)
-        reason = refused[1] if refused else ""
-        if not reason and key.environment not in settings.ENVIRONMENTS:
-            reason = f"This installation serves {', '.join(settings.ENVIRONMENTS)}, not {key.environment}."
-        choices.append(KeyChoice(key, reason))
+        if not refused and key.environment not in settings.ENVIRONMENTS:
+            served = ", ".join(settings.ENVIRONMENTS)
+            refused = (
+                Outcome.POLICY_ENVIRONMENT,
+                f"This installation serves {served}, not {key.environment}.",
+            )
+        choices.append(KeyChoice(key, refused[1], refused[0]) if refused else KeyChoice(key))
     # Sandbox first where nothing is real, else the newest use first.
     offered = sorted(
         (choice for choice in choices if not choice.refusal),

@@ -5,12 +5,13 @@ The gate writes its refusals down as calls. These are made inside the transactio
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from enrichment import operations
 from enrichment.choices import Mode
 from enrichment.models import EnrichmentJob
+from enrichment.selectors import KeyChoice
 from keys import gate, ledger
 from keys.choices import Outcome
 from keys.models import KeyRecord
@@ -42,6 +43,14 @@ def noted(job_id: int, key: KeyRecord | None = None, *, is_read: bool = False) -
             job = EnrichmentJob.objects.select_related("key", "created_by").get(id=job_id)
             note(job, key or job.key, error.outcome, error.message, is_read=is_read)
         raise
+
+
+def note_choice(choices: Sequence[KeyChoice], told: str, job: EnrichmentJob) -> None:
+    """Write down that a form was sent with a key that its page would not offer now: the page is older, or was passed by.
+    `told` is the key's number as it was sent."""
+    for choice in choices:
+        if choice.outcome is not None and str(choice.key.id) == told:
+            note(job, choice.key, choice.outcome, choice.refusal)
 
 
 def note(

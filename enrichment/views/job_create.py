@@ -30,7 +30,7 @@ from enrichment.forms import ChoiceForm, ColumnsForm, ReadingForm, StartForm, Up
 from enrichment.models import EnrichmentJob
 from enrichment.operations.base import Operation
 from enrichment.prices import PriceNow
-from enrichment.services import exporting, submission, uploads
+from enrichment.services import exporting, refusals, submission, uploads
 from enrichment.views.post_only import post_only
 from people.audit import Actor
 from people.models import User
@@ -306,8 +306,9 @@ def job_start(request: HtmxHttpRequest, number: int) -> HttpResponse:
     detail = reverse("enrichment:job_detail", args=[job.id])
     if job.state != JobState.DRAFT:
         return _see_other(detail)
+    choices = selectors.key_choices(job.operation, Mode.BULK)
     form = StartForm(
-        selectors.key_choices(job.operation, Mode.BULK),
+        choices,
         data=request.POST,
         can_pay_again=bool(operations.get(job.operation).direct_rows),
     )
@@ -331,6 +332,8 @@ def job_start(request: HtmxHttpRequest, number: int) -> HttpResponse:
             _add_refusal(form, error)
         else:
             return _see_other(detail)
+    else:
+        refusals.note_choice(choices, request.POST.get("key", ""), job)
     context = _context(request, _job_or_404(request, number), start_form=form)
     return _answer(request, context | extra, status=422)
 

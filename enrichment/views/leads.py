@@ -19,10 +19,10 @@ from config.htmx import HtmxHttpRequest, wants_partial
 from enrichment import leads_page, operations, prices, selectors
 from enrichment.choices import Mode
 from enrichment.lead_forms import FetchForm, SearchForm
-from enrichment.models import LeadCount
+from enrichment.models import EnrichmentJob, LeadCount
 from enrichment.operations.base import Operation
 from enrichment.operations.leads import values_with_commas
-from enrichment.services import searching, submission
+from enrichment.services import refusals, searching, submission
 from people.audit import Actor
 from people.models import User
 from people.permissions import require_right
@@ -86,6 +86,9 @@ def search(request: HtmxHttpRequest, operation: str) -> HttpResponseBase:
             form.add_error(error.field if error.field in form.fields else None, error.message)
         else:
             return HttpResponseRedirect(reverse("enrichment:job_detail", args=[job.id]), status=303)
+    else:
+        nameless = EnrichmentJob(operation=chosen.name, mode=Mode.BULK, created_by=person)
+        refusals.note_choice(choices, request.POST.get("key", ""), nameless)
     return _page(request, chosen, form, status=422)
 
 

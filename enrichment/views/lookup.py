@@ -18,7 +18,7 @@ from enrichment.choices import Mode, Source
 from enrichment.lookup_forms import LookupForm, cost_text
 from enrichment.models import EnrichmentJob
 from enrichment.operations.base import Operation
-from enrichment.services import submission
+from enrichment.services import refusals, submission
 from people.audit import Actor
 from people.models import User
 from people.permissions import require_right
@@ -74,7 +74,11 @@ def lookup_form(request: HtmxHttpRequest, operation: str) -> HttpResponseBase:
     if not person.may(Right.SPEND):
         raise PermissionDenied(f"Your role does not let you {Right.SPEND.label}. {who_can(Right.SPEND)} can.")
     form = LookupForm(chosen, choices, settings.FRESHNESS_DAYS, request.POST)
-    job = _ask(person, chosen, form) if form.is_valid() else None
+    if not form.is_valid():
+        nameless = EnrichmentJob(operation=chosen.name, mode=Mode.SINGLE, created_by=person)
+        refusals.note_choice(choices, request.POST.get("key", ""), nameless)
+        return _refused(request, chosen, form)
+    job = _ask(person, chosen, form)
     if job is None:
         return _refused(request, chosen, form)
     if not wants_partial(request):

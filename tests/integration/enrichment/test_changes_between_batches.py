@@ -268,6 +268,8 @@ def test_list_outside_the_scopes_makes_no_request_also_through_a_post_past_the_f
     assert (page.status_code, job.state) == (422, "draft")
     assert SAID.format("email-verification:bulk") in page.content.decode()
     assert_nothing_was_called(engine)
+    call = Call.objects.get()
+    assert (call.outcome, call.scope, call.job) == ("policy_scope", "email-verification:bulk", job.id)
 
 
 def test_look_up_outside_the_scopes_makes_no_request_also_through_a_post_past_the_form(
@@ -287,6 +289,9 @@ def test_look_up_outside_the_scopes_makes_no_request_also_through_a_post_past_th
     assert SAID.format("email-verification:single") in page.content.decode()
     assert not EnrichmentJob.objects.exists()
     assert_nothing_was_called(engine)
+    call = Call.objects.get()
+    assert (call.outcome, call.scope, call.job) == ("policy_scope", "email-verification:single", None)
+    assert (call.person, call.job_text) == (engine.person.name, "")
 
 
 def test_enrich_outside_the_scopes_makes_no_request(
