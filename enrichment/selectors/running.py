@@ -10,8 +10,8 @@ from decimal import Decimal
 from django.conf import settings
 from django.db.models import Count, Max, Q
 
-from enrichment.choices import ACTIVE, JobState, Mode, RowState
-from enrichment.models import Answer, EnrichmentJob, EnrichmentRow, JobEvent
+from enrichment.choices import ACTIVE, UNSETTLED_BATCHES, JobState, Mode, RowState
+from enrichment.models import Answer, Batch, EnrichmentJob, EnrichmentRow, JobEvent
 from enrichment.selectors.starting import expected_rate
 from keys import breaker, ledger
 from keys.clock import db_now
@@ -104,11 +104,15 @@ def _speed(job: EnrichmentJob, now: datetime, open_rows: int) -> tuple[int, int 
 
 
 def _is_stalled(job: EnrichmentJob, now: datetime, has_worker: bool) -> bool:
-    """Rows are open and Icypeas was silent for longer than its answers ever take."""
+    """Icypeas was silent for longer than its answers ever take, though something is there or a reason is known why nothing
+    goes there. A job that was just resumed has not been waiting since it was last heard of, but since it sent."""
     if job.state not in (JobState.RUNNING, JobState.CANCELLING) or not job.rows_open or not has_worker:
         return False
-    last = job.heard_at or job.started_at
-    return bool(last and (now - last).total_seconds() > settings.STALLED_S)
+    if not job.rows_in_flight and not job.state_text:
+        return False
+    sent = Batch.objects.filter(job=job, state__in=UNSETTLED_BATCHES).aggregate(at=Max("intent_at"))["at"]
+    times = [at for at in (job.heard_at or job.started_at, sent) if at is not None]
+    return bool(times) and (now - max(times)).total_seconds() > settings.STALLED_S
 
 
 def list_events(job: EnrichmentJob, limit: int = 30) -> list[JobEvent]:

@@ -128,6 +128,10 @@ def test_silent_job_is_stalled_after_a_while_and_not_without_a_worker(engine: En
     assert selectors.progress(job).is_stalled is False
     worker_seen()
     assert selectors.progress(job).is_stalled is True
+    settings.STALLED_S = 60
+    EnrichmentJob.objects.filter(id=job.id).update(heard_at=db_now() - timedelta(hours=1))
+    job.refresh_from_db()
+    assert selectors.progress(job).is_stalled is False  # paused for an hour, and resumed just now
     engine.switch(speed=SPEED)
 
 
