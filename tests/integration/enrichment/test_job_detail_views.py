@@ -234,6 +234,37 @@ def test_progress_replaces_head_and_body_when_the_job_was_paused(
     assert url(running, "resume/") in page
 
 
+def test_progress_renews_the_figures_of_the_banner(
+    as_person: AsPerson, operator: User, running: EnrichmentJob
+) -> None:
+    person = as_person(operator)
+    move_rows(running.id, EnrichmentRow.objects.filter(job=running, position__lte=2), RowState.IN_FLIGHT)
+    person.post(url(running, "pause/"))
+    before = person.get(url(running)).content.decode()
+    assert "1 row waits. What is reserved for it is kept until" in plain(before)
+    assert "2 at Icypeas still come back. Press Resume to go on." in plain(before)
+    move_rows(running.id, EnrichmentRow.objects.filter(job=running, position=1), RowState.NOT_FOUND)
+
+    page = person.get(url(running, "progress/"), {"v": version_on(before)}, headers=HTMX).content.decode()
+
+    assert "job-head" not in page
+    assert 'id="job-banner" hx-swap-oob="true"' in page
+    assert "1 at Icypeas still comes back. Press Resume to go on." in plain(page)
+
+
+def test_paused_job_without_waiting_rows_needs_no_resume(
+    as_person: AsPerson, operator: User, running: EnrichmentJob
+) -> None:
+    move_rows(running.id, EnrichmentRow.objects.filter(job=running), RowState.IN_FLIGHT)
+    as_person(operator).post(url(running, "pause/"))
+
+    banner = plain(as_person(operator).get(url(running)).content.decode())
+
+    assert "No row waits to be sent. 3 at Icypeas still come back. The job ends by itself" in banner
+    assert "reserved for them" not in banner
+    assert "Press Resume" not in banner
+
+
 def test_progress_drops_its_trigger_when_the_job_is_finished(
     as_person: AsPerson, operator: User, running: EnrichmentJob
 ) -> None:
