@@ -11,9 +11,9 @@ from django.db.models import Count, Min
 from django.urls import reverse
 from django.utils.http import urlencode
 
-from enrichment import column_mapping, operations, selectors
+from enrichment import column_mapping, csv_export, operations, selectors
 from enrichment.choices import JobState, RowState
-from enrichment.job_page import ADVICE, UNFAMILIAR
+from enrichment.job_page import UNFAMILIAR, advice_of
 from enrichment.lookup_forms import LEFT_OUT, InputsForm
 from enrichment.models import EnrichmentJob, EnrichmentRow
 from enrichment.review_page import TITLES, correct_url
@@ -22,7 +22,8 @@ from enrichment.services import attempts
 
 @dataclass(frozen=True)
 class Group:
-    """Rows of one reason. `credits` is the most that sending them can cost; `correct_url` leads to the first of them."""
+    """Rows of one reason. `credits` is the most that sending them can cost; `correct_url` leads to the first of them.
+    In a job that is over none is sent or corrected: `download_url` takes them home for a new list."""
 
     code: str
     title: str
@@ -33,12 +34,17 @@ class Group:
     can_send: bool
     rows_url: str
     correct_url: str
+    download_url: str = ""
 
 
 @dataclass(frozen=True)
 class Page:
+    """The groups. Rows are sent and corrected while `is_finished`; a job that was cancelled or failed `is_over` for good,
+    and any other is still at work."""
+
     groups: Sequence[Group]
     is_finished: bool
+    is_over: bool
 
     @property
     def rows(self) -> int:
@@ -57,12 +63,14 @@ def page(job: EnrichmentJob) -> Page:
         .values("reason_code")
         .annotate(rows=Count("id"), text=Min("reason"), state=Min("state"))
     )
-    costs = selectors.costs_of_asking(job, attempts.sendable(job))
-    correctable = dict(
-        attempts.correctable(job).order_by().values_list("reason_code").annotate(Min("position"))
-    )
+    is_over = attempts.is_over(job)
+    costs = {} if is_over else selectors.costs_of_asking(job, attempts.sendable(job))
+    first = attempts.correctable(job).order_by().values_list("reason_code").annotate(Min("position"))
+    correctable = {} if is_over else dict(first)
     groups = [_group(job, entry, costs, correctable) for entry in found]
-    return Page(sorted(groups, key=lambda group: (-group.rows, group.code)), job.state == JobState.COMPLETED)
+    return Page(
+        sorted(groups, key=lambda group: (-group.rows, group.code)), job.state == JobState.COMPLETED, is_over
+    )
 
 
 def _group(
@@ -76,18 +84,27 @@ def _group(
         code=code,
         title=title,
         text=entry["text"] if title != entry["text"] else "",
-        advice=_advice(code, can_send=can_send, can_correct=first is not None),
+        advice=_advice(job, code, can_send=can_send, can_correct=first is not None),
         rows=entry["rows"],
         credits=costs.get(code, Decimal(0)),
         can_send=can_send,
         rows_url=f"{rows}?{urlencode({'reason': code})}#results",
         correct_url=correct_url(job.id, first, code) if first is not None else "",
+        download_url=_download_url(job, code) if attempts.is_over(job) and job.upload_id else "",
     )
 
 
-def _advice(code: str, *, can_send: bool, can_correct: bool) -> str:
-    if code in ADVICE:
-        return ADVICE[code]
+def _download_url(job: EnrichmentJob, code: str) -> str:
+    query = urlencode({"preset": csv_export.RAW, "reason": code})
+    return f"{reverse('enrichment:job_export', args=[job.id])}?{query}"
+
+
+def _advice(job: EnrichmentJob, code: str, *, can_send: bool, can_correct: bool) -> str:
+    known = advice_of(job)
+    if code in known:
+        return known[code]
+    if attempts.is_over(job):
+        return "Not asked. Download them, correct what is wrong and run them as a new list."
     if code == attempts.CORRECTED:
         return "Corrected and ready to be sent."
     if can_send:

@@ -1,7 +1,7 @@
 """What a job's page says beyond plain figures, one room for each part of the page."""
 
 from enrichment.job_page.address import Address, read_address
-from enrichment.job_page.ending import ADVICE, UNFAMILIAR, events, export_words, outcome
+from enrichment.job_page.ending import UNFAMILIAR, advice_of, events, export_words, outcome
 from enrichment.job_page.figures import is_layout_of, live, resume_of, words_of
 from enrichment.job_page.receipt import panel, row_page
 from enrichment.job_page.table import (
@@ -17,9 +17,9 @@ from enrichment.job_page.table import (
 )
 
 __all__ = [
-    "ADVICE",
     "UNFAMILIAR",
     "Address",
+    "advice_of",
     "chips",
     "columns_of",
     "credits_word",

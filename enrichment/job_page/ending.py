@@ -12,6 +12,7 @@ from enrichment.job_page.address import Address
 from enrichment.job_page.table import spelled
 from enrichment.models import EnrichmentJob, EnrichmentRow
 from enrichment.selectors import Progress
+from enrichment.services import attempts
 
 UNFAMILIAR = "Nobody knows this reason yet: look at the raw answer of a row."
 # Reason code → what can be done about it, and by whom.
@@ -25,6 +26,20 @@ ADVICE = {
     "cancelled": "The job was cancelled: run them as a new list.",
     EnrichmentRow.ACCEPTED_PAID: "Counted as paid. You can run them as a new list, which can cost again.",
 }
+# In a job that was cancelled or failed nothing is sent any more: the same reasons, and another way on.
+ADVICE_WHEN_OVER = ADVICE | {
+    "bad_input": "Download them, correct the cells and run them as a new list; as they are, Icypeas will refuse them again. "
+    "Refusals are free.",
+    "refused": "The whole batch was refused before anything ran. Download them, correct the cells it names and run them as "
+    "a new list.",
+    "poison": "The worker's log says why it ended: ask whoever runs this installation, then run them as a new list.",
+    "asked_elsewhere": "The other job got no answer. Run them as a new list.",
+}
+
+
+def advice_of(job: EnrichmentJob) -> Mapping[str, str]:
+    """Reason code → what can be done about it in this job."""
+    return ADVICE_WHEN_OVER if attempts.is_over(job) else ADVICE
 
 
 @dataclass(frozen=True)
@@ -71,10 +86,11 @@ def outcome(progress: Progress, address: Address) -> Outcome:
     verdicts = selectors.verdict_counts(job)
     reasons = selectors.failure_reasons(job)
     useful = sum(count for verdict, count in verdicts.items() if verdict in operation.good_verdicts)
+    advice = advice_of(job)
     failures = [
         {
             **entry,
-            "advice": ADVICE.get(entry["reason_code"], UNFAMILIAR),
+            "advice": advice.get(entry["reason_code"], UNFAMILIAR),
             "url": f"{address.filtered(state=entry['state'], reason=entry['reason_code'])}#results",
         }
         for entry in reasons

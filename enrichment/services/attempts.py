@@ -33,6 +33,21 @@ CORRECTED_IN = (JobState.DRAFT, JobState.COMPLETED)
 UNPAID = (BAD_INPUT, REFUSED, POISON, ASKED_ELSEWHERE)  # reasons of failed rows that surely cost nothing
 
 
+def is_over(job: EnrichmentJob) -> bool:
+    """Whether the job was cancelled or failed: no row of it is corrected or sent any more."""
+    return job.is_finished and job.state != JobState.COMPLETED
+
+
+def why_closed(job: EnrichmentJob) -> str:
+    """Why no row of this job can be corrected now, and what to do instead; "" when rows can."""
+    if job.state in CORRECTED_IN:
+        return ""
+    if is_over(job):
+        end = "was cancelled" if job.state == JobState.CANCELLED else "failed"
+        return f"Job #{job.id} {end}: nothing is sent in it any more. Download its rows and run them as a new list."
+    return "Rows can be corrected before the start, and when the job is finished."
+
+
 class AttemptError(OrderError):
     """Nothing was changed; the message says why and what to do. `field` names the input that is wrong, or ""."""
 
@@ -77,8 +92,8 @@ def correct_row(actor: audit.Actor, job_id: int, position: int, told: Mapping[st
     _may_spend(actor)
     with transaction.atomic():
         job = lock_job(job_id)
-        if job.state not in CORRECTED_IN:
-            raise AttemptError("Rows can be corrected before the start, and when the job is finished.")
+        if closed := why_closed(job):
+            raise AttemptError(closed)
         if job.state == JobState.DRAFT and not job.is_checked:
             raise AttemptError("The rows of this list are being checked. Wait for the check.")
         row = correctable(job).filter(position=position).first()
@@ -118,7 +133,9 @@ def retry(actor: audit.Actor, job_id: int, codes: Sequence[str]) -> EnrichmentJo
     with transaction.atomic():
         job = lock_job(job_id)
         if job.state != JobState.COMPLETED:
-            raise AttemptError("Rows can be sent again when the job is finished.")
+            raise AttemptError(
+                why_closed(job) if is_over(job) else "Rows can be sent again when the job is finished."
+            )
         assert job.key is not None
         scope = operations.get(job.operation).scope(job.mode)
         refused = gate.refusal(job.key, environment=job.environment, scope=scope)

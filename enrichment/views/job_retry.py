@@ -72,6 +72,9 @@ def job_correct(request: HttpRequest, number: int, position: int) -> HttpRespons
     choice = _choice_of(request) if is_draft else {}
     if choice:
         back += f"?{urlencode(choice)}"
+    if closed := attempts.why_closed(job):
+        messages.warning(request, closed)
+        return _see_other(_job_url(job))
     opened = retry_page.correction(job, position, request.GET.get("reason", "")[:40])
     if opened is None:
         if job.rows.filter(position=position).exists():

@@ -135,6 +135,32 @@ def test_answered_row_is_not_corrected(job: EnrichmentJob, engine: Engine, as_pe
     assert EnrichmentRow.objects.get(job=job, position=1).told is None
 
 
+def test_cancelled_job_offers_its_rows_for_a_new_list_and_no_dead_form(
+    job: EnrichmentJob, engine: Engine, as_person: AsPerson
+) -> None:
+    EnrichmentJob.objects.filter(id=job.id).update(state="cancelled")
+    client = as_person(engine.person)
+
+    result = client.get(f"/jobs/{job.id}/")
+    assert "Nothing is sent in this job any more. Download the 1 failed row or the 2 skipped rows" in words(
+        result
+    )
+    assert f"/jobs/{job.id}/export/?preset=raw&amp;state=failed" in result.content.decode()
+    assert "then send them" not in words(result)
+    reasons = client.get(f"/jobs/{job.id}/retry/")
+    assert "It was cancelled. Download these rows" in words(reasons)
+    assert "not finished" not in words(reasons)
+    assert "send" not in words(reasons).partition("Reason Rows")[2].partition("Back to the job")[0]
+    assert f"/jobs/{job.id}/export/?preset=raw&amp;reason=bad_input" in reasons.content.decode()
+    for method in ("get", "post"):
+        closed = getattr(client, method)(f"/jobs/{job.id}/rows/3/correct/", {"email": "a@b.example"})
+        assert closed["Location"] == f"/jobs/{job.id}/"
+    sent = client.post(f"/jobs/{job.id}/retry/", {"reason": "bad_input"})
+    assert sent.status_code == 422
+    assert f"Job #{job.id} was cancelled" in words(sent)
+    assert EnrichmentRow.objects.get(job=job, position=3).told is None
+
+
 # --- in the draft, before anything was sent ------------------------------------------------------------------------------
 
 
