@@ -113,6 +113,7 @@ class Review:
     sample_obstacle: str
     on_their_way_from: list[EnrichmentJob]
     outside_hours: str  # advice, "" within the key's hours
+    paying_team: str  # whose budget pays when it is not the person's own team's, "" else
     version: str
     urls: dict[str, str] = field(default_factory=dict)
 
@@ -214,6 +215,7 @@ def review(
         sample_obstacle=obstacle
         or (_limit(estimate, settings.SAMPLE_ROWS * estimate.price, money) if estimate and money else ""),
         outside_hours=hours.advice(key) if key else "",
+        paying_team=key.team.name if key and key.team and key.team_id != user.team_id else "",
         version=f"{job.check_generation}-{job.rows_total}-{int(job.is_checked)}",
         urls=_urls(job, key, freshness_days),
     )

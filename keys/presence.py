@@ -260,6 +260,15 @@ def standing(reference: str) -> Standing:
     return Standing(len(names), sights, len(living) - len(names), environments)
 
 
+def unfound_references() -> set[str]:
+    """References where living workers looked and none found a secret. What nobody looked at yet is not among them."""
+    living = living_workers(SURE_WITHIN).values("name")
+    looked = set(held_sights().filter(worker__in=living).values_list("reference", "fingerprint"))
+    return {reference for reference, _ in looked} - {
+        reference for reference, fingerprint in looked if fingerprint
+    }
+
+
 def with_sight(keys: QuerySet[KeyRecord]) -> QuerySet[Any]:
     """Annotate what the living workers find: `is_secret_missing` (by some worker), `do_secrets_differ`, and
     `is_shared_across` (a record of another environment holds the same secret)."""

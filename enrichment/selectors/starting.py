@@ -12,10 +12,11 @@ from django.db.models import Exists, OuterRef, Q, Sum
 from enrichment import operations, prices
 from enrichment.choices import OPEN_ROWS, WORKED_ON, JobState, RowState
 from enrichment.models import EnrichmentJob, EnrichmentRow, Question
-from keys import gate
+from keys import gate, presence
 from keys.choices import Outcome
 from keys.clock import db_now
 from keys.models import KeyRecord
+from people.models import User
 
 HISTORY = timedelta(days=90)
 HISTORY_JOBS = 2_000  # at most so many jobs of that time
@@ -150,10 +151,12 @@ class KeyChoice:
     outcome: Outcome | None = None
 
 
-def key_choices(operation_name: str, mode: str) -> list[KeyChoice]:
-    """All key records: first those that may do this, then the others with the reason."""
+def key_choices(operation_name: str, mode: str, person: User) -> list[KeyChoice]:
+    """All key records: first those that may do this, the person's own team's before others, then the rest with the
+    reason."""
     scope = operations.get(operation_name).scope(mode)
     choices = []
+    unfound = presence.unfound_references()
     for key in KeyRecord.objects.select_related("account", "owner", "team"):
         refused = gate.refusal(key, environment=key.environment, scope=scope)
         if not refused and key.environment not in settings.ENVIRONMENTS:
@@ -162,10 +165,24 @@ def key_choices(operation_name: str, mode: str) -> list[KeyChoice]:
                 Outcome.POLICY_ENVIRONMENT,
                 f"This installation serves {served}, not {key.environment}.",
             )
+        if not refused and key.secret_ref in unfound:
+            refused = (
+                Outcome.SECRET_MISSING,
+                f"No running worker finds the secret of {key.name}, so a job on it could only wait. Its page says what "
+                "each worker finds.",
+            )
         choices.append(KeyChoice(key, refused[1], refused[0]) if refused else KeyChoice(key))
-    # Sandbox first where nothing is real, else the newest use first.
+    # The first is preselected: of the person's own team, whose budget then pays, and of those the newest use first.
     offered = sorted(
         (choice for choice in choices if not choice.refusal),
-        key=lambda c: (-(c.key.last_used_at.timestamp() if c.key.last_used_at else 0), c.key.name),
+        key=lambda c: (
+            not _is_own(c.key, person),
+            -(c.key.last_used_at.timestamp() if c.key.last_used_at else 0),
+            c.key.name,
+        ),
     )
     return offered + [choice for choice in choices if choice.refusal]
+
+
+def _is_own(key: KeyRecord, person: User) -> bool:
+    return key.team_id is not None and key.team_id == person.team_id

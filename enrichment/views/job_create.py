@@ -153,7 +153,7 @@ def _context(
     """Everything on the review page. Key and freshness come from the address or from the form that was sent."""
     assert job.upload is not None
     operation = operations.get(job.operation)
-    choices = selectors.key_choices(job.operation, Mode.BULK)
+    choices = selectors.key_choices(job.operation, Mode.BULK, _person(request))
     asked = ChoiceForm({**request.GET.dict(), **request.POST.dict()})
     asked.is_valid()
     key = review_page.choose_key(choices, asked.cleaned_data.get("key"))
@@ -288,7 +288,7 @@ def job_balance(request: HtmxHttpRequest, number: int) -> HttpResponse:
     asked = ChoiceForm({**request.GET.dict(), **request.POST.dict()})
     asked.is_valid()
     key = review_page.choose_key(
-        selectors.key_choices(job.operation, Mode.BULK), asked.cleaned_data.get("key")
+        selectors.key_choices(job.operation, Mode.BULK, _person(request)), asked.cleaned_data.get("key")
     )
     if key is not None:
         submission.ask_for_balance(key.account)
@@ -306,7 +306,7 @@ def job_start(request: HtmxHttpRequest, number: int) -> HttpResponse:
     detail = reverse("enrichment:job_detail", args=[job.id])
     if job.state != JobState.DRAFT:
         return _see_other(detail)
-    choices = selectors.key_choices(job.operation, Mode.BULK)
+    choices = selectors.key_choices(job.operation, Mode.BULK, _person(request))
     form = StartForm(
         choices,
         data=request.POST,

@@ -58,7 +58,7 @@ def search(request: HtmxHttpRequest, operation: str) -> HttpResponseBase:
     """The filters, from the address; a POST starts the job that fetches."""
     chosen = _search_or_404(operation)
     person = _person(request)
-    choices = selectors.key_choices(chosen.name, Mode.BULK)
+    choices = selectors.key_choices(chosen.name, Mode.BULK, person)
     if request.method != "POST":
         initial = {
             "token": submission.new_token(),
@@ -109,7 +109,9 @@ def _page(request: HtmxHttpRequest, operation: Operation, form: FetchForm, statu
         "may_spend": person.may(Right.SPEND),
         "who_spends": who_can(Right.SPEND),
         "who_manages": who_can(Right.MANAGE_KEYS),
-        "refused_keys": [c for c in selectors.key_choices(operation.name, Mode.BULK) if c.refusal],
+        "refused_keys": [
+            c for c in selectors.key_choices(operation.name, Mode.BULK, _person(request)) if c.refusal
+        ],
         "most": settings.MAX_LEADS,
     }
     response = render(request, "enrichment/leads.html", context, status=status)
@@ -151,7 +153,9 @@ def count(request: HtmxHttpRequest, operation: str) -> HttpResponseBase:
 def _key(request: HttpRequest, operation: Operation) -> Any:
     """The key that the form names, or the first that may."""
     offered = [
-        choice.key for choice in selectors.key_choices(operation.name, Mode.BULK) if not choice.refusal
+        choice.key
+        for choice in selectors.key_choices(operation.name, Mode.BULK, _person(request))
+        if not choice.refusal
     ]
     wanted = request.POST.get("key", "")
     return next((key for key in offered if str(key.id) == wanted), offered[0] if offered else None)

@@ -64,7 +64,7 @@ def lookup_form(request: HtmxHttpRequest, operation: str) -> HttpResponseBase:
     """The form; a POST asks, and answers with the waiting region or the way to it."""
     chosen = _operation_or_404(operation)
     person = _person(request)
-    choices = selectors.key_choices(chosen.name, Mode.SINGLE)
+    choices = selectors.key_choices(chosen.name, Mode.SINGLE, person)
     if request.method != "POST":
         return _page(
             request,
@@ -157,7 +157,9 @@ def _form_context(request: HttpRequest, operation: Operation, form: LookupForm) 
         "who_spends": who_can(Right.SPEND),
         "who_manages": who_can(Right.MANAGE_KEYS),
         "refused_keys": [
-            choice for choice in selectors.key_choices(operation.name, Mode.SINGLE) if choice.refusal
+            choice
+            for choice in selectors.key_choices(operation.name, Mode.SINGLE, _person(request))
+            if choice.refusal
         ],
         "freshness_days": settings.FRESHNESS_DAYS,
     }

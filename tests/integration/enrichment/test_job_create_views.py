@@ -20,7 +20,7 @@ from django.utils import timezone
 from enrichment.choices import JobState
 from enrichment.models import EnrichmentJob
 from keys.choices import KeyState
-from keys.models import KeyRecord, LedgerEntry, Worker
+from keys.models import KeyRecord, LedgerEntry, Presence, Worker
 from people.models import AuditEntry, User
 from tests import factories
 
@@ -376,6 +376,53 @@ def test_review_says_why_each_other_key_is_not_offered(
     options = re.search(r'<select name="key".*?</select>', response.content.decode(), re.DOTALL)
     assert options
     assert "narrow" not in options[0]
+
+
+def test_key_of_the_own_team_is_chosen_first_and_another_team_is_named_where_it_pays(
+    as_person: AsPerson, user: User
+) -> None:
+    user.team = factories.make_team("RevOps")
+    user.save()
+    other = factories.make_key(team=factories.make_team("Growth"), last_used_at=timezone.now())
+    own = factories.make_key(team=user.team)
+    job = draft_of(user)
+    client = as_person(user)
+
+    page = client.get(f"/jobs/{job.id}/review/")
+    assert f'<option value="{own.id}" selected>' in page.content.decode()
+    assert "another team" not in words(page)
+    page = client.get(f"/jobs/{job.id}/review/?key={other.id}")
+    assert "This key belongs to Growth, another team, whose budget pays for this job." in words(page)
+
+
+def test_key_whose_secret_no_worker_finds_is_not_offered(as_person: AsPerson, user: User) -> None:
+    lost = factories.make_key("sandbox_lists_lost", secret_ref="env:LOST")
+    unknown = factories.make_key("sandbox_lists_unknown", secret_ref="env:UNKNOWN")
+    half = factories.make_key("sandbox_lists_half", secret_ref="env:HALF")
+    job = draft_of(user)
+    said = f"No running worker finds the secret of {lost.name}"
+    assert said not in words(as_person(user).get(f"/jobs/{job.id}/review/"))
+    for name in ("w1", "w2"):
+        Worker.objects.create(name=name, reports=True, seen_at=timezone.now())
+        for reference, fingerprint in (("env:LOST", ""), ("env:HALF", "abc" if name == "w1" else "")):
+            Presence.objects.create(
+                worker=name,
+                reference=reference,
+                fingerprint=fingerprint,
+                problem="" if fingerprint else "Nothing there.",
+                seen_at=timezone.now(),
+                changed_at=timezone.now(),
+            )
+
+    page = as_person(user).get(f"/jobs/{job.id}/review/")
+
+    assert said in words(page)
+    options = re.search(r'<select name="key".*?</select>', page.content.decode(), re.DOTALL)
+    assert options
+    assert [str(key) in options[0] for key in (lost, unknown, half)] == [False, True, True]
+    refused = as_person(user).post(f"/jobs/{job.id}/start/", order(job, lost))
+    assert refused.status_code == 422
+    assert said in words(refused)
 
 
 def test_review_without_any_key_keeps_the_start_disabled(as_person: AsPerson, user: User) -> None:

@@ -271,7 +271,7 @@ def test_keys_that_may_not_are_listed_with_the_reason() -> None:
     factories.make_key("sandbox_lists_poor", scopes=["email-search:bulk"])
     factories.make_key("sandbox_lists_gone", state="revoked")
 
-    choices = selectors.key_choices("email-verification", "bulk")
+    choices = selectors.key_choices("email-verification", "bulk", factories.make_user())
 
     assert choices[0].key == good
     assert choices[0].refusal == ""
