@@ -31,7 +31,8 @@ def frame(request: HttpRequest) -> dict[str, Any]:
     user = getattr(request, "user", None)
     if user is None or not user.is_authenticated:
         return {"frame": shown}
-    running = selectors.visible_to(user).filter(state__in=ACTIVE).count()
+    # A paused job is not over and does not run: the words fit every job that is counted.
+    unfinished = selectors.visible_to(user).filter(state__in=ACTIVE).count()
     main = [
         _item(request, "Overview", "enrichment:overview", "layout-dashboard"),
         _item(
@@ -39,7 +40,7 @@ def frame(request: HttpRequest) -> dict[str, Any]:
             "Jobs",
             "enrichment:job_list",
             "list-checks",
-            count=f"{running} running" if running else "",
+            count=f"{unfinished} not finished" if unfinished else "",
         ),
         _item(request, "Look-up", "enrichment:lookup", "scan-search"),
         _item(request, "Leads", "enrichment:leads", "users"),

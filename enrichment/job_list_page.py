@@ -19,7 +19,7 @@ from enrichment.selectors import JobFilter, JobTotals
 from keys import ledger
 from people.models import User
 
-VIEWS = (("", "All"), ("running", "Running"), ("mine", "Mine"), ("drafts", "Drafts"))
+VIEWS = (("", "All"), ("running", "Not finished"), ("mine", "Mine"), ("drafts", "Drafts"))
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,5 @@ def total_notes(totals: JobTotals) -> dict[str, str]:
     return {
         "people": f"{totals.people:,} {'person' if totals.people == 1 else 'people'}",
         "useful": f"{totals.useful:,} useful result{'' if totals.useful == 1 else 's'}",
-        "active": f"{totals.active:,} still run{'s' if totals.active == 1 else ''}"
-        if totals.active
-        else "none is running",
+        "active": f"{totals.active:,} not finished" if totals.active else "all are finished",
     }

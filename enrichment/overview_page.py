@@ -74,7 +74,7 @@ class Overview:
 
     @property
     def active_note(self) -> str:
-        return f"{self.active_rows:,} rows in them" if self.active else "no job is at work"
+        return f"{self.active_rows:,} rows in them" if self.active else "no job runs or is paused"
 
     @property
     def rate_note(self) -> str:

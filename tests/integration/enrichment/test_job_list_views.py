@@ -143,6 +143,19 @@ def test_job_list_filters_by_its_address(as_person: AsPerson, query: str, wanted
     assert numbers_of(page) == [jobs[name].id for name in wanted]
 
 
+def test_paused_job_is_not_called_running(as_person: AsPerson) -> None:
+    user = factories.make_user()
+    make_run(user, state=JobState.PAUSED)
+    make_run(user)
+
+    page = as_person(user).get("/jobs/?view=running").content.decode()
+
+    said = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    assert "Jobs 1 not finished" in said
+    assert "All 2 Not finished 1 Mine 2" in said
+    assert "Expected before start 5.5 1 not finished" in said
+
+
 def test_job_list_filters_by_person_and_by_the_day_of_the_charge(as_person: AsPerson) -> None:
     user, mate = factories.make_user(role="manager"), factories.make_user()
     charged = make_run(user, factories.make_key(), charged="2")

@@ -99,7 +99,7 @@ def test_overview_figures_equal_the_ledger_and_the_jobs(as_person: AsPerson) -> 
 
     page = as_person(user).get("/").content.decode()
 
-    assert stat(page, "Running or queued") == "1"
+    assert stat(page, "Not finished") == "1"
     # 2.1 credits in seven days
     assert stat(page, "Burn, last 7 days") == "0.3 a day"
     # 1,000 less what is reserved and not charged (3 - 7.1 is what the entries leave) and what was charged after the reading.
@@ -152,7 +152,7 @@ def test_overview_hides_jobs_of_other_teams(as_person: AsPerson) -> None:
     page = as_person(factories.make_user(team=factories.make_team())).get("/").content.decode()
 
     assert "Secret plan" not in page
-    assert stat(page, "Running or queued") == "0"
+    assert stat(page, "Not finished") == "0"
 
 
 def test_overview_answers_htmx_with_the_running_jobs_alone(as_person: AsPerson) -> None:
