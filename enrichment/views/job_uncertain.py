@@ -19,6 +19,8 @@ from people.models import User
 from people.permissions import require_right
 from people.rights import Right
 
+# What costs is asked once more, as this question.
+QUESTIONS = {Act.ACCEPT: "Accept {rows} as paid?", Act.SEND_AGAIN: "Send {rows} again?"}
 DONE = {
     Act.LOOK_AGAIN: "Icypeas is asked again about {rows}. This is free; the job shows what comes of it.",
     Act.ACCEPT: "{rows} accepted as paid: {credits} credits are booked as charged.",
@@ -29,7 +31,7 @@ DONE = {
 @require_http_methods(["GET", "HEAD", "POST"])
 @require_right(Right.SPEND)
 def job_uncertain(request: HttpRequest, number: int) -> HttpResponse:
-    """Choose batches, say why, and decide. *Send again* is asked once more, with what it can cost."""
+    """Choose batches, say why, and decide. What books credits is asked once more, with what it costs."""
     assert isinstance(request.user, User)
     job = get_object_or_404(selectors.visible_to(request.user), id=number)
     form = DecisionForm(request.POST if request.method == "POST" else None)
@@ -37,15 +39,24 @@ def job_uncertain(request: HttpRequest, number: int) -> HttpResponse:
         return _whole_page(request, job, form)
     act, chosen = form.cleaned_data["act"], form.cleaned_data["batches"]
     page = uncertain_page.page(job, chosen)
-    if act == Act.SEND_AGAIN and not form.cleaned_data["is_confirmed"] and page.lines:
-        context = {"job": job, "job_number": f"#{job.id}", "page": page, "form": form, "address": _url(job)}
-        return render(request, "enrichment/job_send_again.html", context)
+    rows = f"{page.rows:,} row{'' if page.rows == 1 else 's'}"
+    if act in QUESTIONS and not form.cleaned_data["is_confirmed"] and page.lines:
+        context = {
+            "job": job,
+            "job_number": f"#{job.id}",
+            "page": page,
+            "form": form,
+            "address": _url(job),
+            "act": act,
+            "act_label": Act(act).label,
+            "question": QUESTIONS[act].format(rows=rows),
+        }
+        return render(request, "enrichment/job_decide.html", context)
     try:
         submission.decide(Actor(request.user), job.id, act, chosen, reason=form.cleaned_data["reason"])
     except DecisionError as error:
         form.add_error(None, error.message)
         return _whole_page(request, job, form)
-    rows = f"{page.rows:,} row{'' if page.rows == 1 else 's'}"
     messages.success(request, DONE[act].format(rows=rows, credits=f"{page.at_risk.normalize():,f}"))
     job.refresh_from_db()
     here = _url(job) if job.rows_uncertain else reverse("enrichment:job_detail", args=[job.id])

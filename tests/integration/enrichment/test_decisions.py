@@ -456,6 +456,28 @@ def test_sending_again_is_asked_once_more_and_then_done(engine: Engine, as_perso
     books_fit(job)
 
 
+def test_accepting_names_the_credits_and_is_asked_once_more(engine: Engine, as_person: AsPerson) -> None:
+    job = uncertain(engine)
+    client = as_person(engine.person)
+    assert b"Accept as paid, at most 0.4" in client.get(page_url(job)).content
+
+    asked = client.post(page_url(job), form_of(job, "accept"))
+
+    assert asked.status_code == 200
+    text = asked.content.decode()
+    assert "Accept 4 rows as paid?" in text
+    assert "This cannot be taken back." in text
+    assert "Accept 0.4 credits as paid" in text
+    job.refresh_from_db()
+    assert job.rows_uncertain == 4
+
+    done = client.post(page_url(job), form_of(job, "accept", is_confirmed="on"))
+    assert done.status_code == 303
+    job.refresh_from_db()
+    assert (job.rows_uncertain, job.rows_failed) == (0, 4)
+    books_fit(job)
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
