@@ -23,6 +23,13 @@ def exact(moment: datetime | None) -> str:
 
 
 @register.filter
+def full_stop(words: object) -> str:
+    """What a person wrote, as a sentence that another one may follow."""
+    said = str(words).rstrip()
+    return said if said.endswith((".", "!", "?", "…")) else f"{said}."
+
+
+@register.filter
 def check_look(state: str) -> Look:
     """The look of a state in a checklist."""
     return look_of("check", str(state))

@@ -326,7 +326,7 @@ def test_quarantine_and_release_from_the_page(client: Client, admin: User) -> No
     assert (answer.status_code, answer["Location"]) == (303, url)
     assert "In quarantine: it lets nothing out." in page
     assert "Mira Okafor stopped it" in page
-    assert "odd calls at night" in page
+    assert ": odd calls at night." in page
     assert "Put into quarantine" in page
 
     client.post(f"{url}release/", {"reason": "they were ours"})
@@ -342,7 +342,8 @@ def test_revoked_record_is_read_and_has_nothing_to_press(client: Client, admin: 
     main = page[page.index('<main class="page"') : page.index("</main>")]
 
     assert "Revoked for good." in main
-    assert "nobody needs it" in main
+    assert ": nobody needs it. Everything here can be read" in main
+    assert ">now<" not in main[: main.index("Everything here")]
     for path in ("edit", "rename", "renew", "release", "quarantine", "test"):
         assert f"{url}{path}/" not in main
     for path in ("edit", "rename", "renew", "release", "quarantine", "activate", "revoke"):
