@@ -9,6 +9,7 @@ from decimal import Decimal
 from enrichment import operations, selectors
 from enrichment.choices import RowState
 from enrichment.job_page.address import Address
+from enrichment.job_page.figures import uncertain_title
 from enrichment.job_page.table import spelled
 from enrichment.models import EnrichmentJob, EnrichmentRow
 from enrichment.selectors import Progress
@@ -108,18 +109,9 @@ def outcome(progress: Progress, address: Address) -> Outcome:
         saved=job.rows_cached * job.price,
         off_expected=(progress.money.charged - expected) / expected if expected else None,
         formula_cells=selectors.count_formula_cells(job) if job.upload_id else None,
-        uncertain_title=_uncertain_title(job, progress.at_risk),
+        uncertain_title=uncertain_title(progress),
         uncertain_reasons=[str(entry["reason"]) for entry in reasons if entry["state"] == RowState.UNCERTAIN],
     )
-
-
-def _uncertain_title(job: EnrichmentJob, at_risk: Decimal) -> str:
-    count = job.rows_uncertain
-    rows = "1 row is" if count == 1 else f"{count:,} rows are"
-    if not at_risk:
-        return f"{rows} uncertain and cost this job nothing."
-    credits = f"{at_risk.normalize():,f}"
-    return f"{rows} uncertain and may have cost up to {credits} credit{'' if at_risk == 1 else 's'}."
 
 
 def events(job: EnrichmentJob) -> list[dict[str, object]]:

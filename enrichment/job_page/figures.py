@@ -116,6 +116,7 @@ class Words:
     state_lead: str
     state_rest: str
     risk_label: str
+    uncertain_title: str
     pause_title: str
     cancel_title: str
     took: timedelta | None
@@ -134,12 +135,23 @@ def words_of(progress: Progress) -> Words:
         state_lead=lead + stop.strip(),
         state_rest=rest,
         risk_label=uncertain,
+        uncertain_title=uncertain_title(progress) if job.rows_uncertain else "",
         pause_title=f"Pause job #{job.id}?",
         cancel_title=f"Cancel job #{job.id}?",
         took=job.finished_at - job.started_at if job.finished_at and job.started_at else None,
         left_s=left_s,
         ends_at=db_now() + timedelta(seconds=left_s) if left_s else None,
     )
+
+
+def uncertain_title(progress: Progress) -> str:
+    """How many rows are uncertain, and what they may have cost."""
+    count, at_risk = progress.job.rows_uncertain, progress.uncertain_at_risk
+    rows = "1 row is" if count == 1 else f"{count:,} rows are"
+    if not at_risk:
+        return f"{rows} uncertain and cost this job nothing."
+    credits = f"{at_risk.normalize():,f}"
+    return f"{rows} uncertain and may have cost up to {credits} credit{'' if at_risk == 1 else 's'}."
 
 
 @dataclass(frozen=True)

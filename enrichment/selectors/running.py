@@ -29,7 +29,8 @@ class Progress:
     percent: Decimal
     per_minute: int
     seconds_left: int | None
-    at_risk: Decimal
+    at_risk: Decimal  # of the rows at Icypeas and the uncertain ones
+    uncertain_at_risk: Decimal
     unsent: int
     at_provider: int
     is_stalled: bool
@@ -71,6 +72,7 @@ def progress(job: EnrichmentJob) -> Progress:
         per_minute=per_minute,
         seconds_left=seconds_left,
         at_risk=(settled_leads["at_provider"] + settled_leads["uncertain"]) * job.price,
+        uncertain_at_risk=settled_leads["uncertain"] * job.price,
         unsent=job.rows_waiting,
         at_provider=job.rows_in_flight,
         is_stalled=_is_stalled(job, now, has_worker),
