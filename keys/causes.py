@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from django.conf import settings
 
-from keys import presence
+from keys import ledger, presence
 from keys.choices import Outcome, Realm
 from keys.models import Call, KeyRecord
 from keys.scopes import SCOPES
@@ -445,21 +445,46 @@ def _unpaid(facts: Facts) -> Cause:
         VENDOR,
         "Icypeas knows the key and waits for a payment.",
         ["Pay the open invoice at Icypeas.", "Then press Resume on the jobs that wait."],
-        f"Whoever pays for the account {facts.key.account.name}",
+        _payer(facts),
         "Rotating the key: it was known.",
     )
+
+
+def _payer(facts: Facts) -> str:
+    return f"Whoever pays for the account {facts.key.account.name}: ask {who_can(Right.SET_BUDGETS)}"
+
+
+def _too_few_words(facts: Facts) -> str:
+    account = facts.key.account
+    if not account.balance:
+        return f"The account {account.name} holds less than the call can cost."
+    return (
+        f"Icypeas says that the account {account.name} holds less than the call can cost. When its balance was last read, it "
+        f"held {ledger.words(account.balance)} credits."
+    )
+
+
+def _enough_steps(facts: Facts) -> list[str]:
+    """A job that is refused though there are credits would be resumed for ever."""
+    if not facts.key.account.balance:
+        return []
+    return [
+        "If the balance is enough and the job pauses again, credits are not what is missing: ask Icypeas why it refuses these "
+        "rows, or cancel the job and take its answers home."
+    ]
 
 
 def _out_of_credits(facts: Facts) -> Cause:
     return Cause(
         "The credits do not suffice",
         VENDOR,
-        f"The account {facts.key.account.name} holds less than the call can cost.",
+        _too_few_words(facts),
         [
             "Buy credits at Icypeas.",
             "Then press Resume on the jobs that wait: no row is lost, and none is paid twice.",
+            *_enough_steps(facts),
         ],
-        f"Whoever pays for the account {facts.key.account.name}",
+        _payer(facts),
         "Another key of the same account: they share one balance.",
     )
 

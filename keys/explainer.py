@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from django.db.models import Case, Q, QuerySet, When
 
-from keys import presence
+from keys import ledger, presence
 from keys.causes import CAUSES, CONFIGURATION, NETWORK, POLICY, VENDOR, Cause, Facts, removed
 from keys.choices import POLICY_OUTCOMES, Outcome
 from keys.gate import NO_API_SECRET
@@ -173,6 +173,8 @@ def _happened(facts: Facts) -> str:
     if call.outcome in POLICY_OUTCOMES:
         return f"We refused the call before it was sent: {call.message}"
     said = f"HTTP {call.status}" if call.status else Outcome(call.outcome).label
+    if not facts.count:  # no call failed: what the job was told says it all
+        return call.message
     times = "once" if facts.count == 1 else f"{facts.count:,} times in a row"
     return f"{said}, {times}. {call.message}".strip()
 
@@ -210,7 +212,19 @@ def _evidence(facts: Facts) -> list[Evidence]:
             others.at if others else None,
         ),
     ]
-    return found + _changes(facts)
+    return found + _balance(facts) + _changes(facts)
+
+
+def _balance(facts: Facts) -> list[Evidence]:
+    """What the account held when it was last read, where credits are what is said to be missing."""
+    account = facts.key.account
+    if facts.call.outcome != Outcome.OUT_OF_CREDITS:
+        return []
+    question = "What does the account hold?"
+    if account.balance is None:
+        return [Evidence(question, "its balance was never read", "quiet")]
+    answer = f"{ledger.words(account.balance)} credits, as last read"
+    return [Evidence(question, answer, "warn" if account.balance else "bad", account.balance_asked_at)]
 
 
 def _changes(facts: Facts) -> list[Evidence]:

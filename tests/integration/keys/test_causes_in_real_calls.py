@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -16,9 +17,11 @@ from enrichment.providers.base import ProviderError
 from enrichment.services import send_path
 from keys import causes, explainer, gate, presence, services
 from keys.choices import KeyState, Outcome
-from keys.models import Call, KeyRecord
+from keys.models import Account, Call, KeyRecord
 from people.audit import Actor
 from people.models import User
+from people.rights import Right
+from people.selectors import who_can
 from tests import factories
 from tests.fakes.engine import Engine
 from tests.fakes.sandbox_process import API_SECRET, OTHER_SECRET, SECRET
@@ -368,10 +371,20 @@ def test_list_whose_rows_were_left_for_want_of_credits_is_explained_without_a_fa
     assert job.pause_reason == "credits"
     assert explainer.failed_calls(scene.key, job.id) is None
 
+    Account.objects.filter(id=scene.key.account_id).update(balance=Decimal("99357.6"))
+
     page = as_person(scene.engine.person).get(f"/jobs/{job.id}/why/").content.decode()
 
     assert "The credits do not suffice" in page
     assert job.name in page
+    assert "0 times" not in page
+    shown = as_person(scene.engine.person).get(f"/jobs/{job.id}/").content.decode()
+    assert "1 row was not run and not charged." in shown
+    assert shown.partition('id="job-body"')[0].count("row wait") == 1
+    assert "99,357.6 credits, as last read" in page
+    assert "When its balance was last read, it held 99,357.6 credits." in page
+    assert "credits are not what is missing" in page
+    assert f"ask {who_can(Right.SET_BUDGETS)}" in page
 
 
 @pytest.mark.parametrize("pattern", ["Bearer {}", '"{}"', " {}\r\n", "Authorization: Bearer {}"])
