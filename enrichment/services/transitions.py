@@ -97,6 +97,9 @@ def finish_if_done(job_id: int) -> bool:
                 "Cancelled; every row that was at Icypeas has come back",
                 "circle-slash",
             )
+            if job.rows_uncertain:
+                rows = "1 row is" if job.rows_uncertain == 1 else f"{job.rows_uncertain:,} rows are"
+                text = f"Cancelled; {rows} uncertain, every other row that was at Icypeas has come back"
         else:
             state, text, icon = JobState.COMPLETED, "Finished", "circle-check"
             if job.rows_uncertain:
