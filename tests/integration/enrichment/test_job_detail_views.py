@@ -17,7 +17,7 @@ from enrichment import selectors
 from enrichment.choices import JobState, PauseReason, RowState
 from enrichment.models import EnrichmentJob, EnrichmentRow
 from enrichment.services import exporting, preparing
-from enrichment.services.transitions import move_rows
+from enrichment.services.transitions import finish_if_done, move_rows
 from keys import ledger
 from keys.clock import db_now
 from keys.models import KeyRecord, Worker
@@ -375,6 +375,62 @@ def test_paused_job_says_why_and_how_it_goes_on(
 
     assert "<strong>Paused: credits ran out.</strong>" in page
     assert "Buy credits at Icypeas, then press Resume. 3 rows wait;" in plain(page)
+
+
+def test_running_banner_says_how_many_rows_are_uncertain_and_what_they_may_have_cost(
+    as_person: AsPerson, operator: User, running: EnrichmentJob
+) -> None:
+    rows = EnrichmentRow.objects.filter(job=running)
+    rows.filter(position=3).update(is_lead=True)
+    move_rows(running.id, rows.filter(position=3), RowState.UNCERTAIN, reason="It broke.")
+    move_rows(running.id, rows.filter(position=2), RowState.IN_FLIGHT)
+    rows.filter(position=2).update(is_lead=True)
+
+    as_person(operator).post(url(running, "pause/"))
+    banner = plain(as_person(operator).get(url(running)).content.decode())
+
+    assert "1 row is uncertain and may have cost up to 0.1 credits. No machine sends it again." in banner
+
+
+def test_viewer_of_a_paused_job_sees_resume_and_who_can(
+    as_person: AsPerson, operator: User, team: Team, running: EnrichmentJob
+) -> None:
+    as_person(operator).post(url(running, "pause/"))
+    viewer = as_person(factories.make_user(role="viewer", team=team))
+
+    page = plain(viewer.get(url(running)).content.decode())
+    assert "can resume or cancel it" in page
+    assert "Resume Cancel…" in page
+    assert "Pause…" not in page
+
+    EnrichmentJob.objects.filter(id=running.id).update(state=JobState.CANCELLING)
+    page = plain(viewer.get(url(running)).content.decode())
+    assert "cancel it" not in page
+    assert "Cancel…" not in page
+
+
+def test_head_says_when_the_job_started_and_no_age_that_stands_still(
+    as_person: AsPerson, operator: User, running: EnrichmentJob
+) -> None:
+    EnrichmentJob.objects.filter(id=running.id).update(started_at=db_now() - timedelta(seconds=40))
+
+    page = as_person(operator).get(url(running)).content.decode()
+
+    head = page[page.index('id="job-head"') :].partition("</header>")[0]
+    assert re.search(r"started (\d+ \w+ )?\d\d:\d\d", plain(head))
+    assert " ago" not in plain(head)
+
+
+def test_story_of_a_cancelled_job_tells_of_rows_that_did_not_come_back(
+    as_person: AsPerson, operator: User, running: EnrichmentJob
+) -> None:
+    move_rows(running.id, EnrichmentRow.objects.filter(job=running), RowState.UNCERTAIN, reason="It broke.")
+    EnrichmentJob.objects.filter(id=running.id).update(state=JobState.CANCELLING)
+
+    assert finish_if_done(running.id)
+
+    page = plain(as_person(operator).get(url(running)).content.decode())
+    assert "Cancelled; 3 rows are uncertain, every other row that was at Icypeas has come back" in page
 
 
 # --- stopping ----------------------------------------------------------------------------------------------------------------
