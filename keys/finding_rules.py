@@ -51,7 +51,7 @@ class Facts:
     workers: int = 0
     sights: dict[str, list[Presence]] = field(default_factory=dict)  # by reference, of living workers
     marks: dict[str, set[str]] = field(default_factory=dict)  # fingerprints by reference, of all workers
-    holders: dict[str, list[Other]] = field(default_factory=dict)  # records by fingerprint
+    holders: dict[str, list[Other]] = field(default_factory=dict)  # records by reference, and by fingerprint
     references: dict[int, set[str]] = field(default_factory=dict)  # by account
     used_scopes: dict[int, set[str]] = field(default_factory=dict)  # by record
 
@@ -75,7 +75,7 @@ def read(keys: Sequence[KeyRecord], now: datetime) -> Facts:
         "name", "environment", "system", "secret_ref", "account_id"
     ):
         facts.references.setdefault(account, set()).add(reference)
-        for mark in facts.marks.get(reference, ()):
+        for mark in (reference, *facts.marks.get(reference, ())) if reference else ():
             facts.holders.setdefault(mark, []).append(Other(name, environment, system))
     facts.used_scopes = used_scopes([key.id for key in keys], now - SCOPE_UNUSED)
     return facts
@@ -213,8 +213,8 @@ def _account(key: KeyRecord, facts: Facts) -> Iterator[Found]:
 
 
 def _sharing(key: KeyRecord, facts: Facts) -> Iterator[Found]:
-    """Other records that hold the same secret, by what workers found last."""
-    marks = facts.marks.get(key.secret_ref, ())
+    """Other records of the same reference, or that hold the same secret by what workers found last."""
+    marks = (key.secret_ref, *facts.marks.get(key.secret_ref, ()))
     others = {other.name: other for mark in marks for other in facts.holders.get(mark, ())}
     others.pop(key.name, None)
     elsewhere = sorted(name for name, other in others.items() if other.environment != key.environment)

@@ -292,16 +292,14 @@ def with_sight(keys: QuerySet[KeyRecord]) -> QuerySet[Any]:
 
 
 def sharing(key: KeyRecord) -> list[KeyRecord]:
-    """Other records, not revoked, whose reference holds the same secret as this one's, by what workers found last."""
-    mine = set(
-        Presence.objects.filter(reference=key.secret_ref)
-        .exclude(fingerprint="")
-        .values_list("fingerprint", flat=True)
-    )
-    if not mine:
+    """Other records, not revoked, that hold the same secret as this one: by what workers found last at their references, and
+    those of the same reference before any worker has looked."""
+    if not key.secret_ref:
         return []
+    mine = Presence.objects.filter(reference=key.secret_ref).exclude(fingerprint="").values("fingerprint")
     references = Presence.objects.filter(fingerprint__in=mine).values("reference")
-    others = KeyRecord.objects.filter(secret_ref__in=references).exclude(id=key.id)
+    same = Q(secret_ref=key.secret_ref) | Q(secret_ref__in=references)
+    others = KeyRecord.objects.filter(same).exclude(id=key.id)
     return list(others.exclude(state=KeyState.REVOKED).order_by("name"))
 
 

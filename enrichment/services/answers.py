@@ -299,8 +299,8 @@ def _give_back(batch: Batch, job: EnrichmentJob, not_run: list[tuple[BatchItem, 
     count = return_rows(job, rows)
     Question.objects.filter(id__in=ids, busy_batch=batch).update(busy_batch=None)
     if any(item.state is ItemState.NO_CREDITS for _, item in not_run):
-        rows = "1 row was" if count == 1 else f"{count:,} rows were"
-        text = f"Paused: credits ran out. {rows} not run and not charged. Buy credits at Icypeas, then press Resume."
+        left = "1 row was" if count == 1 else f"{count:,} rows were"
+        text = f"Paused: credits ran out. {left} not run and not charged. Buy credits at Icypeas, then press Resume."
         pause(job, PauseReason.CREDITS, text)
         # After the commit: theirs is another lock, and what they ask now would end like this.
         transaction.on_commit(

@@ -14,6 +14,7 @@ from enrichment.models import Answer, EnrichmentJob, EnrichmentRow
 from enrichment.selectors import RowFilter
 from enrichment.services import submission
 from keys.choices import Realm
+from keys.clock import db_now
 from keys.services import worker_seen
 from people.audit import Actor
 from tests import factories

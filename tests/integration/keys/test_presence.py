@@ -387,3 +387,13 @@ def test_key_that_nobody_uses_is_a_finding() -> None:
     for scope in key.scopes:
         calls.write(Call(scope=scope, **call))
     assert codes(key) == []
+
+
+def test_records_of_one_reference_share_before_any_worker_has_looked() -> None:
+    one = factories.make_key("prod_one_ops", environment="prod", state="draft")
+    two = factories.make_key("staging_one_ops", environment="staging", account=one.account)
+    gone = factories.make_key("dev_one_ops", environment="dev", state="revoked", account=one.account)
+
+    assert {one.secret_ref} == {two.secret_ref, gone.secret_ref}
+    assert presence.sharing(one) == [two]
+    assert "a secret that no other environment holds" in selectors.missing_for_activation(one)
