@@ -91,7 +91,8 @@ def test_owner_as_deputy_makes_a_draft_in_production_and_an_active_record_in_dev
     own = replace(spec, deputy=spec.owner)
 
     assert create_key(NOBODY, own).state == "draft"
-    assert create_key(NOBODY, replace(own, environment="dev")).state == "active"
+    in_dev = replace(own, environment="dev", secret_ref="env:ICYPEAS_KEY_DEV")
+    assert create_key(NOBODY, in_dev).state == "active"
 
 
 def test_change_key_keeps_the_replaced_reference(spec: KeySpec) -> None:
