@@ -16,8 +16,8 @@ from keys.hours import Hours
 from keys.models import Account, KeyRecord
 from keys.scopes import PRESETS, SCOPES, TITLES
 from keys.secrets import SecretError, check_reference
-from keys.selectors import KeyFilter, environments
-from keys.services import Handover, KeySpec, StaleError, version_of
+from keys.selectors import KeyFilter, environments, name_part_problem
+from keys.services import REASON_MISSING, SCOPES_MISSING, Handover, KeySpec, StaleError, version_of
 from people.models import Team, User
 from people.selectors import active_owners
 
@@ -57,6 +57,7 @@ def _reason(label: str) -> forms.CharField:
         label=label,
         widget=forms.Textarea(attrs={"rows": 2}),
         help_text="The history keeps it.",
+        error_messages={"required": REASON_MISSING},
     )
 
 
@@ -98,7 +99,9 @@ class KeyForm(TakesErrors):
     there may be a secret, so it is neither kept in the form nor shown again."""
 
     owner = PersonField(
-        queryset=User.objects.none(), help_text="Answers for the key and is told about findings."
+        queryset=User.objects.none(),
+        help_text="Answers for the key and is told about findings.",
+        error_messages={"required": "Choose who answers for the key."},
     )
     deputy = PersonField(
         queryset=User.objects.none(),
@@ -130,6 +133,7 @@ class KeyForm(TakesErrors):
         max_length=300,
         widget=forms.Textarea(attrs={"rows": 2}),
         help_text="One sentence: which workload, and what for.",
+        error_messages={"required": "Say in a sentence what the key is for."},
     )
     preset = forms.ChoiceField(required=False, label="Start from a usual workload")
     scopes = forms.MultipleChoiceField(choices=lambda: [(scope, scope) for scope in SCOPES], required=False)
@@ -140,6 +144,9 @@ class KeyForm(TakesErrors):
         widget=_text(**{"class": "input--mono", "placeholder": "env:ICYPEAS_KEY_…"}),
         help_text="Where the worker finds the secret: env:ICYPEAS_KEY_<NAME>, or file:NAME under its SECRETS_DIR. "
         "Never paste a secret here.",
+        error_messages={
+            "required": "Say where the worker finds the secret: env:ICYPEAS_KEY_<NAME>, or file:NAME."
+        },
     )
     previous_secret_ref = forms.CharField(
         label="Previous reference",
@@ -160,8 +167,18 @@ class KeyForm(TakesErrors):
         decimal_places=1,
         min_value=0,
         help_text="No job may reserve more in one day. Empty: no cap.",
+        error_messages={"min_value": "A cap is 0 or more.", "invalid": "Write a number of credits, as 500."},
     )
-    rotation_days = forms.IntegerField(label="Rotate every, days", min_value=1, max_value=3650, initial=90)
+    rotation_days = forms.IntegerField(
+        label="Rotate every, days",
+        min_value=1,
+        max_value=3650,
+        initial=90,
+        error_messages=dict.fromkeys(
+            ("required", "invalid", "min_value", "max_value"),
+            "Say after how many days the key is due, from 1 to 3,650.",
+        ),
+    )
     rotate_by = _day(help_text="Empty: the days from today.")
     expires_at = _day(label="Expires", help_text="Its last day, in UTC. Empty: it does not expire.")
     hours_days = forms.MultipleChoiceField(
@@ -216,6 +233,9 @@ class KeyForm(TakesErrors):
         for name, reason in self._refused.items():
             self.errors.pop(name, None)
             self.add_error(name, reason)
+        # The service says so as well, but only when nothing else is wrong: a person mends all of it at once.
+        if "scopes" not in self.errors and not self.cleaned_data.get("scopes"):
+            self.add_error("scopes", SCOPES_MISSING)
         return self.cleaned_data
 
     def scope_groups(self) -> list[tuple[str, list[ScopeBox]]]:
@@ -295,15 +315,21 @@ class KeyForm(TakesErrors):
 class KeyCreateForm(KeyForm):
     """A new record: its name is built from the first three fields."""
 
-    environment = forms.ChoiceField(help_text="One key for each environment.")
+    environment = forms.ChoiceField(
+        help_text="One key for each environment.", error_messages={"required": "Choose an environment."}
+    )
     system = forms.CharField(
-        max_length=40, widget=_text(placeholder="crm_sync"), help_text="The service or workflow."
+        max_length=40,
+        widget=_text(placeholder="crm_sync"),
+        help_text="The service or workflow.",
+        error_messages={"required": "Say which service or workflow uses the key."},
     )
     label = forms.CharField(
         max_length=40,
         label="Owner part",
         widget=_text(placeholder="revops"),
         help_text="The team that runs it.",
+        error_messages={"required": "Say which team runs it."},
     )
 
     field_order = ("environment", "system", "label")
@@ -313,6 +339,13 @@ class KeyCreateForm(KeyForm):
         environment = self.fields["environment"]
         assert isinstance(environment, forms.ChoiceField)
         environment.choices = [("", "Choose…"), *((name, name) for name in environments())]
+
+    def clean(self) -> dict[str, Any]:
+        for part, words in (("system", "system"), ("label", "owner part")):
+            problem = name_part_problem(self.cleaned_data[part], words) if part in self.cleaned_data else None
+            if problem:
+                self.add_error(part, problem)
+        return super().clean()
 
     def spec(self) -> KeySpec:
         return self._spec(*(self.cleaned_data[name] for name in ("environment", "system", "label")))
@@ -348,10 +381,12 @@ class KeyEditForm(KeyForm):
         super().__init__(data, initial=initial or self._values())
         self.fields["rotate_by"].required = True
         self.fields["rotate_by"].help_text = ""
+        self.fields["rotate_by"].error_messages["required"] = "Say by which day it is to be rotated."
         account, deputy = self.fields["account"], self.fields["deputy"]
         assert isinstance(account, forms.ModelChoiceField)
         account.empty_label = None
         account.required = True
+        account.error_messages["required"] = "Choose the account."
         assert isinstance(deputy, PersonField)
         # One who was disabled stays a choice: else a change of something else would drop them unseen.
         deputy.queryset = active_owners() | User.objects.filter(id=key.deputy_id or 0)

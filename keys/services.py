@@ -75,6 +75,9 @@ class KeySpec:
         return f"{self.environment}_{self.system}_{self.label}"
 
 
+SCOPES_MISSING = "Choose at least one scope."
+
+
 def _problems(spec: KeySpec) -> dict[str, str]:
     found: dict[str, str] = {}
     if spec.environment not in settings.KEY_ENVIRONMENTS:
@@ -93,7 +96,7 @@ def _problems(spec: KeySpec) -> dict[str, str]:
     if unknown:
         found["scopes"] = f"Unknown scope {', '.join(unknown)}."
     elif not spec.scopes:
-        found["scopes"] = "Choose at least one scope."
+        found["scopes"] = SCOPES_MISSING
     elif set(spec.scopes) == set(SCOPES) and spec.environment not in settings.RELAXED_ENVIRONMENTS:
         found["scopes"] = "All scopes at once are for sandbox and dev only. Choose what this workload needs."
     for name in ("secret_ref", "previous_secret_ref"):

@@ -130,22 +130,22 @@ def test_new_record_makes_the_account_that_was_named(client: Client, filled: dic
 @pytest.mark.parametrize(
     ("changes", "field", "said"),
     [
-        ({"environment": ""}, "environment", "required"),
+        ({"environment": ""}, "environment", "Choose an environment."),
         ({"environment": "moon"}, "environment", "not one of the available choices"),
         ({"system": "CRM sync"}, "system", "small letters"),
         ({"label": "rev__ops"}, "label", "small letters"),
-        ({"owner": ""}, "owner", "required"),
+        ({"owner": ""}, "owner", "Choose who answers for the key."),
         ({"owner": "999999"}, "owner", "not one of the available choices"),
-        ({"purpose": " "}, "purpose", "required"),
+        ({"purpose": " "}, "purpose", "Say in a sentence what the key is for."),
         ({"purpose": "x" * 301}, "purpose", "300 characters"),
         ({"scopes": []}, "scopes", "at least one scope"),
         ({"scopes": ["email-verify:bulk"]}, "scopes", "not one of the available choices"),
-        ({"secret_ref": ""}, "secret_ref", "required"),
+        ({"secret_ref": ""}, "secret_ref", "Say where the worker finds the secret"),
         ({"secret_ref": "env:DATABASE_URL"}, "secret_ref", "begin with ICYPEAS_"),
         ({"previous_secret_ref": "file:../x"}, "previous_secret_ref", "below SECRETS_DIR"),
-        ({"daily_cap": "-1"}, "daily_cap", "greater than or equal to 0"),
-        ({"daily_cap": "many"}, "daily_cap", "Enter a number"),
-        ({"rotation_days": "0"}, "rotation_days", "greater than or equal to 1"),
+        ({"daily_cap": "-1"}, "daily_cap", "A cap is 0 or more."),
+        ({"daily_cap": "many"}, "daily_cap", "Write a number of credits"),
+        ({"rotation_days": "0"}, "rotation_days", "from 1 to 3,650"),
         ({"rotate_by": "tomorrow"}, "rotate_by", "valid date"),
     ],
 )
@@ -159,6 +159,14 @@ def test_new_record_is_refused_at_the_field(
     assert said in answer.content.decode()
     assert not KeyRecord.objects.exists()
     assert not AuditEntry.objects.exists()
+
+
+def test_new_record_tells_all_that_is_wrong_in_one_round(client: Client, filled: dict[str, Any]) -> None:
+    answer = client.post(NEW, {**filled, "system": "Web Form!", "scopes": [], "secret_ref": "", "label": ""})
+
+    errors = answer.context["form"].errors
+    assert set(errors) == {"system", "label", "scopes", "secret_ref"}
+    assert "field is required" not in answer.content.decode()
 
 
 def test_new_record_with_all_scopes_is_refused_in_production(client: Client, filled: dict[str, Any]) -> None:
