@@ -58,7 +58,8 @@ class Price(models.Model):
         indexes = (models.Index(fields=["operation", "realm", "-valid_from"]),)
 
     def __str__(self) -> str:
-        return f"{self.credits.normalize():f} credits for {self.operation} from {self.valid_from:%d %b %Y}"
+        noun = "credit" if 0 < self.credits <= 1 else "credits"
+        return f"{self.credits.normalize():f} {noun} for {self.operation} from {self.valid_from:%d %b %Y}"
 
 
 class EnrichmentJob(models.Model):

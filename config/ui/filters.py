@@ -9,6 +9,7 @@ from config.ui.registry import register
 from config.ui.states import Look, look_of
 
 register.filter("credits", numbers.credits)
+register.filter("credit_word", numbers.credit_word)
 register.filter("number", numbers.number)
 register.filter("percent", numbers.percent)
 register.filter("share", numbers.share)

@@ -36,6 +36,12 @@ def credits(value: object, digits: int | None = None) -> str:
     return f"{rounded + 0:,.{digits}f}"
 
 
+def credit_word(value: object) -> str:
+    """The noun behind a price: 0.1 credit, 1 credit, 10 credits."""
+    number = decimal_or_none(value)
+    return "credit" if number is not None and 0 < number <= 1 else "credits"
+
+
 def number(value: object) -> str:
     """A count with thousands separators: 12,400."""
     amount = decimal_or_none(value)

@@ -171,6 +171,10 @@ def test_new_job_offers_every_operation_with_its_price(as_person: AsPerson, user
     assert "0.1 credit per verification, whatever the answer" in text
 
 
+def test_price_above_one_credit_is_named_in_the_plural(as_person: AsPerson, user: User) -> None:
+    assert "10 credits per profile found" in words(as_person(user).get("/jobs/new/"))
+
+
 def test_uploaded_file_becomes_a_checked_draft(as_person: AsPerson, user: User) -> None:
     response = as_person(user).post(
         "/jobs/new/email-search/", {"file": csv_file(LIST.encode()), "name": " Autumn  list "}
