@@ -283,6 +283,8 @@ def test_jobs_and_people_of_thirty_days_come_with_calls_rows_and_credits(
     assert users.own.calls == 1
     html = answer.content.decode()
     assert '<a href="/jobs/412/">#412</a> Autumn list' in html
+    assert "credits are of the whole job, rows of every call that went well" in html
+    assert "sent again they count again" in html
     assert "/keys/sandbox_training_revops/calls/?person=Jonas+Vik" in html
 
 
