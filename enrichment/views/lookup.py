@@ -153,6 +153,7 @@ def _form_context(request: HttpRequest, operation: Operation, form: LookupForm) 
         "form_url": _url(operation.name),
         "verb": operation.verb,
         "cost": _cost(operation),
+        "purpose_note": _purpose_note(operation),
         "may_spend": _person(request).may(Right.SPEND),
         "who_spends": who_can(Right.SPEND),
         "who_manages": who_can(Right.MANAGE_KEYS),
@@ -163,6 +164,13 @@ def _form_context(request: HttpRequest, operation: Operation, form: LookupForm) 
         ],
         "freshness_days": settings.FRESHNESS_DAYS,
     }
+
+
+def _purpose_note(operation: Operation) -> str | bool:
+    """How far the purpose is optional; False where the price alone is above that."""
+    free = settings.PURPOSE_FREE_CREDITS
+    price = prices.price_of(operation, prices.shown_realm()).credits
+    return False if price is not None and price > free else f"optional up to {free:f} credits"
 
 
 def _cost(operation: Operation) -> str:

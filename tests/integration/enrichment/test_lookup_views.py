@@ -111,16 +111,25 @@ def test_form_names_who_may_look_up_when_the_reader_may_not(
     assert not EnrichmentJob.objects.exists()
 
 
+def test_purpose_is_called_optional_only_where_the_price_leaves_it_so(
+    as_person: AsPerson, operator: User, key: KeyRecord
+) -> None:
+    client = as_person(operator)
+
+    assert "optional up to 5 credits" in plain(client.get(VERIFY).content.decode())
+    assert "optional up to" not in plain(client.get("/lookup/reverse-lookup/").content.decode())
+
+
 def test_keys_without_the_scope_are_not_offered_and_say_why(as_person: AsPerson, operator: User) -> None:
     key = factories.make_key("sandbox_lists_only", scopes=["email-verification:bulk"])
 
     page = as_person(operator).get(VERIFY).content.decode()
     answer = as_person(operator).post(VERIFY, typed(key, email="ann1@company1.example"))
 
-    assert "No key that you may use has the scope for this." in page
+    assert "No key can be used for this." in page
     assert "email-verification:single" in plain(page)
     assert answer.status_code == 422
-    assert "No key may do this." in plain(answer.content.decode())
+    assert "No key can be used for this." in plain(answer.content.decode())
     assert not EnrichmentJob.objects.exists()
 
 
