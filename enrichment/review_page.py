@@ -192,7 +192,7 @@ def review(
     obstacle = (
         "The columns on the page are not taken yet: correct them first."
         if columns_form.errors
-        else _obstacle(user, job, operation, key, estimate)
+        else _obstacle(user, job, operation, choices, key, estimate)
     )
     return Review(
         job=job,
@@ -374,6 +374,7 @@ def _obstacle(
     user: User,
     job: EnrichmentJob,
     operation: Operation,
+    choices: Sequence[KeyChoice],
     key: KeyRecord | None,
     estimate: Estimate | None,
 ) -> str:
@@ -393,6 +394,10 @@ def _obstacle(
     if not job.rows_waiting:
         return "No row of this list can be asked: every row is skipped, for the reasons in the row check."
     if key is None:
+        # Of the keys that were granted this, the first says what else keeps it back.
+        kept_back = [c.refusal for c in choices if operation.scope(Mode.BULK) in c.key.scopes]
+        if kept_back:
+            return f"No key can be used for this now. {kept_back[0]}"
         return (
             f"No key may do this: none has the scope {operation.scope(Mode.BULK)}. "
             f"{who_can(Right.MANAGE_KEYS)} can grant it."

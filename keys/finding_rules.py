@@ -280,7 +280,12 @@ def _use(key: KeyRecord, facts: Facts) -> Iterator[Found]:
         if idle_since == usable:
             last += f"; it lets calls out since {words_of_day(usable.date())}"
         title = f"Not used for {words_of_days((facts.now - idle_since).days)}"
-        yield Found(FindingCode.UNUSED, Tone.WARN, title, f"{last}. Revoke what nobody needs.")
+        advice = (
+            "It was in use before it was recorded here, so ask its owner what still uses it before it is revoked."
+            if key.was_used_before and not key.last_used_at
+            else "Revoke what nobody needs."
+        )
+        yield Found(FindingCode.UNUSED, Tone.WARN, title, f"{last}. {advice}")
     # A record that rests as a whole is one finding, not one more for its scopes.
     if unused and not (is_idle and len(unused) == len(key.scopes)):
         is_one = len(unused) == 1

@@ -139,7 +139,7 @@ def count(request: HtmxHttpRequest, operation: str) -> HttpResponseBase:
     else:
         key = _key(request, chosen)
         if key is None:
-            context["mistakes"] = ["No key that you may use has the scope for this."]
+            context["mistakes"] = ["No key can be used for this."]
         else:
             asked = searching.ask_for_count(
                 Actor(_person(request)), chosen.name, form.cleaned_data["query"], key

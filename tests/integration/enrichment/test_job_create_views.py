@@ -424,6 +424,9 @@ def test_key_whose_secret_no_worker_finds_is_not_offered(as_person: AsPerson, us
     options = re.search(r'<select name="key".*?</select>', page.content.decode(), re.DOTALL)
     assert options
     assert [str(key) in options[0] for key in (lost, unknown, half)] == [False, True, True]
+    KeyRecord.objects.exclude(id=lost.id).update(state=KeyState.QUARANTINED, scopes=[])
+    alone = as_person(user).get(f"/jobs/{job.id}/review/")
+    assert f"No key can be used for this now. {said}" in words(alone)
     refused = as_person(user).post(f"/jobs/{job.id}/start/", order(job, lost))
     assert refused.status_code == 422
     assert said in words(refused)
