@@ -1,4 +1,4 @@
-"""The second line of defence of the log: a secret that this process knows is never written, whatever tried to.
+"""What the log may hold. The second line of defence: a secret that this process knows is never written, whatever tried to.
 
 The first line is that nobody logs one. This module knows no app: whoever reads a secret tells it here, and every handler
 of the log has the filter.
@@ -44,6 +44,15 @@ def redact(text: str) -> str:
             if shape in text:
                 text = text.replace(shape, MASK)
     return text
+
+
+class PlainRefusals(logging.Filter):
+    """A refusal (403) is one line of the log: its traceback tells nothing and hides those of faults."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if getattr(record, "status_code", None) == 403:
+            record.exc_info = None
+        return True
 
 
 class RedactSecrets(logging.Filter):

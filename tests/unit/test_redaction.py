@@ -113,3 +113,15 @@ def test_short_text_is_no_secret_and_the_oldest_is_forgotten_first() -> None:
     assert redaction.redact("a word") == "a word"
     assert redaction.redact("planted-number-00000") == "planted-number-00000"
     assert redaction.redact(f"planted-number-{redaction.MOST:05d}") == "***"
+
+
+@pytest.mark.parametrize(("status", "is_kept"), [(403, False), (500, True)])
+def test_refusal_is_logged_without_its_traceback(status: int, is_kept: bool) -> None:
+    record = logging.LogRecord(
+        "django.request", logging.WARNING, __file__, 1, "Forbidden", (), (None, None, None)
+    )
+    record.status_code = status
+
+    assert redaction.PlainRefusals().filter(record)
+
+    assert bool(record.exc_info) == is_kept
