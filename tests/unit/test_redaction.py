@@ -28,7 +28,7 @@ def log(settings: Any) -> Iterator[tuple[logging.Logger, io.StringIO]]:
     """A logger with the handler that the settings describe, and what it wrote."""
     written = io.StringIO()
     described = settings.LOGGING["handlers"]["console"]
-    assert described["filters"] == ["secrets"]
+    assert described["filters"] == ["refusals", "secrets"]
     handler = logging.StreamHandler(written)
     handler.setFormatter(logging.Formatter(settings.LOGGING["formatters"]["plain"]["format"] + " %(extra)s"))
     handler.addFilter(
