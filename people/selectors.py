@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta
 
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, Value
+from django.db.models.functions import Replace
 from django.utils import timezone
 
 from people.models import AuditEntry, Team, User
@@ -77,8 +78,13 @@ def filter_activity(
     """Audit entries of one filter; days are the viewer's, both included."""
     entries = AuditEntry.objects.select_related("actor")
     if search:
-        entries = entries.filter(
-            Q(object_text__icontains=search) | Q(actor__name__icontains=search) | Q(reason__icontains=search)
+        # The action as the page writes it: "budget.set" is found as "Budget set".
+        with_spaces = Replace(Replace("action", Value("."), Value(" ")), Value("_"), Value(" "))
+        entries = entries.alias(said=with_spaces).filter(
+            Q(object_text__icontains=search)
+            | Q(actor__name__icontains=search)
+            | Q(reason__icontains=search)
+            | Q(said__icontains=search)
         )
     if action:
         entries = entries.filter(action__startswith=action)

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from people import audit
 from people.audit import Actor
 from people.models import AuditEntry, User
-from tests.factories import make_key, make_user
+from tests.factories import make_job, make_key, make_user
 
 pytestmark = pytest.mark.django_db
 URL = "/activity/"
@@ -97,6 +97,23 @@ def test_activity_finds_by_object_person_and_reason(client: Client, manager: Use
     assert actions(client.get(f"{URL}?q=duarte")) == [by_person.id]
     assert actions(client.get(f"{URL}?q=quarterly")) == [by_reason.id]
     assert "Nothing matches" in client.get(f"{URL}?q=nothing-like-it").content.decode()
+
+
+def test_activity_finds_what_was_done_as_the_page_writes_it(client: Client, manager: User) -> None:
+    note()
+    corrected = note(action="job.row_corrected")
+
+    assert actions(client.get(f"{URL}?q=Job+row+corr")) == [corrected.id]
+
+
+def test_activity_names_the_number_of_a_job_once(client: Client, manager: User) -> None:
+    job = make_job(2)
+    note(action="job.paused", obj=job)
+
+    text = client.get(f"{URL}?action=job.paused").content.decode()
+
+    assert f'<a href="/jobs/{job.id}/">#{job.id} {job.name}</a>' in text
+    assert f">#{job.id}</a>" not in text
 
 
 def test_activity_shows_one_area(client: Client, manager: User) -> None:
