@@ -165,7 +165,13 @@ def test_key_list_shows_what_the_address_asks_for(
     )
     make_key("sandbox_x_due", scopes=bulk, rotate_by=timezone.localdate() + timedelta(days=2))
     make_key("sandbox_x_gone", scopes=bulk, state="revoked")
-    make_key("prod_x_prod", environment="prod", deputy=deputy, scopes=["leads:search"])
+    make_key(
+        "prod_x_prod",
+        environment="prod",
+        secret_ref="env:ICYPEAS_KEY_PROD",
+        deputy=deputy,
+        scopes=["leads:search"],
+    )
     findings.refresh()
     client.force_login(admin)
 
