@@ -292,15 +292,24 @@ def with_sight(keys: QuerySet[KeyRecord]) -> QuerySet[Any]:
 
 
 def sharing(key: KeyRecord) -> list[KeyRecord]:
-    """Other records, not revoked, that hold the same secret as this one: by what workers found last at their references, and
-    those of the same reference before any worker has looked."""
+    """Other records, not revoked, that hold the same secret as this one."""
+    return list(_same_secret(key).order_by("name"))
+
+
+def is_shared_elsewhere(key: KeyRecord) -> bool:
+    """Whether a record of another environment holds the same secret."""
+    return _same_secret(key).exclude(environment=key.environment).exists()
+
+
+def _same_secret(key: KeyRecord) -> QuerySet[KeyRecord]:
+    """By what workers found last at the references, and by the reference itself before any worker has looked."""
     if not key.secret_ref:
-        return []
+        return KeyRecord.objects.none()
     mine = Presence.objects.filter(reference=key.secret_ref).exclude(fingerprint="").values("fingerprint")
     references = Presence.objects.filter(fingerprint__in=mine).values("reference")
     same = Q(secret_ref=key.secret_ref) | Q(secret_ref__in=references)
     others = KeyRecord.objects.filter(same).exclude(id=key.id)
-    return list(others.exclude(state=KeyState.REVOKED).order_by("name"))
+    return others.exclude(state=KeyState.REVOKED)
 
 
 def strangers(key: KeyRecord, fingerprints: Sequence[str]) -> list[KeyRecord]:

@@ -250,7 +250,7 @@ def requirements(key: KeyRecord) -> dict[str, str]:
         missing["scopes"] = "a scope"
     if not key.secret_ref:
         missing["secret_ref"] = "a secret reference"
-    elif any(other.environment != key.environment for other in presence.sharing(key)):
+    elif presence.is_shared_elsewhere(key):
         missing["secret_ref"] = "a secret that no other environment holds"
     return missing
 

@@ -136,7 +136,7 @@ def test_old_name_stays_reserved(key: KeyRecord) -> None:
         ({"system": "training", "label": "revops"}, "label", "is its name already"),
         ({"system": "Lessons"}, "system", "small letters"),
         ({"label": ""}, "label", "required"),
-        ({"reason": ""}, "reason", "required"),
+        ({"reason": ""}, "reason", "Say why"),
     ],
 )
 def test_rename_is_refused_at_the_field(
