@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from django.contrib.auth.decorators import login_not_required
 from django.db import transaction
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_POST
 
 from config import redaction
 from enrichment import tasks
 from enrichment.services import hooks, submission
-from keys.models import Account
 from keys.selectors import account_of_hook
 
 
@@ -20,15 +18,13 @@ from keys.selectors import account_of_hook
 def hook(request: HttpRequest, token: str) -> HttpResponse:
     """One insert, then the answer. Web has no API secret, so it believes nothing of this."""
     account = account_of_hook(token)
+    if account is not None:
+        # Whatever is refused from here on is logged with its path.
+        redaction.remember(account.hook_token)
+    if request.method != "POST":
+        return HttpResponseNotAllowed(["POST"])
     if account is None:
         raise Http404
-    # Whatever is refused from here on is logged with its path.
-    redaction.remember(account.hook_token)
-    return _receive(request, account)
-
-
-@require_POST
-def _receive(request: HttpRequest, account: Account) -> HttpResponse:
     length = request.META.get("CONTENT_LENGTH") or "0"
     if not length.isdigit() or int(length) > hooks.MOST_BYTES:
         return JsonResponse({"error": "The body is too large."}, status=413)
