@@ -92,7 +92,7 @@ def test_calls_of_a_list_wait_for_their_answers_side_by_side(
     engine: Engine, provider: DirectProvider, settings: Any
 ) -> None:
     settings.DIRECT_AT_ONCE = 5
-    provider.takes_s = 0.8
+    provider.takes_s = 1.5
     job = engine.start(60)
     started = time.monotonic()
 
