@@ -150,6 +150,7 @@ class FetchForm(SearchForm):
 
     def __init__(self, operation: Operation, choices: Sequence[KeyChoice], *args: Any, **kwargs: Any) -> None:
         super().__init__(operation, *args, **kwargs)
+        self.key_choices = choices
         self.offered: dict[str, KeyRecord] = {
             str(choice.key.id): choice.key for choice in choices if not choice.refusal
         }

@@ -98,6 +98,7 @@ class LookupForm(InputsForm):
         **kwargs: Any,
     ) -> None:
         super().__init__(operation, LEFT_OUT, *args, **kwargs)
+        self.key_choices = choices
         self.offered: dict[str, KeyRecord] = {
             str(choice.key.id): choice.key for choice in choices if not choice.refusal
         }

@@ -34,7 +34,6 @@ from enrichment.selectors.rows import (
     lead_position,
     list_rows,
     neighbours,
-    second_answer,
     stream_rows,
     verdict_counts,
 )
@@ -94,7 +93,6 @@ __all__ = [
     "progress",
     "running_jobs",
     "same_run",
-    "second_answer",
     "seconds_left",
     "stream_rows",
     "totals",

@@ -174,12 +174,12 @@ def get_receipt(job: EnrichmentJob, position: int) -> Receipt | None:
         credits=row.credits,
         paid_by=row.answer.job if row.answer and row.answer.job_id != job.id else None,
         warning_text=job.findings.get("warnings", {}).get(row.warning, {}).get("text", ""),
-        second=second_answer(row),
+        second=_second_answer(row),
         continues_row=job.continued_rows[position - 1] if position <= len(job.continued_rows) else None,
     )
 
 
-def second_answer(row: EnrichmentRow) -> Mapping[str, Any] | None:
+def _second_answer(row: EnrichmentRow) -> Mapping[str, Any] | None:
     """What Icypeas answered besides, where it answered the row's question twice and not alike."""
     items = BatchItem.objects.filter(question=row.question, batch__job=row.job_id, other__isnull=False)
     return items.order_by("id").values_list("other", flat=True).last()

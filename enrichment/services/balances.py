@@ -59,8 +59,8 @@ def read_balance(account_id: int) -> None:
 
 
 def due_accounts() -> list[int]:
-    """Accounts to read now, of keys that this worker serves: a person asked, a job runs and the reading is old, or it is very old. A refusal is not
-    repeated more often than `EVERY_WHILE_RUNNING`."""
+    """Accounts to read now, of keys that this worker serves: a person asked, a job runs and the reading is old, or it is very
+    old. A refusal is not repeated more often than `EVERY_WHILE_RUNNING`."""
     now = db_now()
     Account.objects.filter(balance_wanted_at__lt=now - timedelta(minutes=10)).update(balance_wanted_at=None)
     running = EnrichmentJob.objects.filter(state__in=ACTIVE).values("key__account_id")

@@ -337,19 +337,18 @@ def _look_deeper(
     """Searches that the listing did not show. Those that may lie behind the pages that we read, or that began with a call
     whose kind it may not list at all, are asked for by their own ids, a few at each look and by lot, so that one without
     end keeps no other back; what is in doubt and has none, or is not found by it, is not there."""
-    known = [
-        item
-        for item in sought.values()
-        if item.provider_id and (is_cut or operations.get(item.question.operation).direct_rows)
-    ]
-    chosen = random.sample(known, min(len(known), BY_ID))
-    there = {
-        item.batch_id
-        for item in chosen
-        if _ask_for(job, batches[item.batch_id], item, is_for_person=is_for_person)
-    }
-    missed = {item.batch_id for item in sought.values() if item not in known or item in chosen} - there
-    for batch_id in missed:
+    known: list[BatchItem] = []
+    there: set[int] = set()
+    missed: set[int] = set()
+    for item in sought.values():
+        if item.provider_id and (is_cut or operations.get(item.question.operation).direct_rows):
+            known.append(item)
+        else:
+            missed.add(item.batch_id)
+    for item in random.sample(known, min(len(known), BY_ID)):
+        is_there = _ask_for(job, batches[item.batch_id], item, is_for_person=is_for_person)
+        (there if is_there else missed).add(item.batch_id)
+    for batch_id in missed - there:
         if batches[batch_id].state == BatchState.DOUBT:
             _not_seen(batches[batch_id])
 

@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from enrichment import operations
 from enrichment.choices import Mode
 from enrichment.models import EnrichmentJob
+from enrichment.operations.base import Operation
 from enrichment.selectors import KeyChoice
 from keys import gate, ledger
 from keys.choices import Outcome
 from keys.models import KeyRecord
+from people.models import User
 
 
 class OrderError(Exception):
@@ -45,6 +47,11 @@ def noted(job_id: int, key: KeyRecord | None = None, *, is_read: bool = False) -
         raise
 
 
+def nameless(operation: Operation, mode: Mode, person: User) -> EnrichmentJob:
+    """What was asked for and never became a job: it has no number and no name."""
+    return EnrichmentJob(operation=operation.name, mode=mode, created_by=person)
+
+
 def note_choice(choices: Sequence[KeyChoice], told: str, job: EnrichmentJob) -> None:
     """Write down that a form was sent with a key that its page would not offer now: the page is older, or was passed by.
     `told` is the key's number as it was sent."""
@@ -56,8 +63,7 @@ def note_choice(choices: Sequence[KeyChoice], told: str, job: EnrichmentJob) -> 
 def note(
     job: EnrichmentJob, key: KeyRecord | None, outcome: Outcome, message: str, *, is_read: bool = False
 ) -> None:
-    """Write one refusal down as a call of the key, under the person whose job it is. A job that was taken back, with all
-    that was written, has no number."""
+    """Write one refusal down as a call of the key, under the person whose job it is."""
     assert key is not None
     operation = operations.get(job.operation)
     is_single = job.mode == Mode.SINGLE

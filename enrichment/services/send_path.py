@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -154,7 +155,7 @@ def _call(
             )
         raise
     try:
-        _persist(lambda: gate.record(permit, Outcome.OK, duration_ms=_ms(started)))
+        _persist(partial(gate.record, permit, Outcome.OK, duration_ms=_ms(started)))
     except DatabaseError as fault:  # the answer counts for more than its line among the calls
         log.error("a call of %s is not among the calls: %s", permit.key.name, type(fault).__name__)
     return answer
@@ -320,11 +321,9 @@ def send(batch: Batch) -> None:
                 # Also a list of a route that answers at once, where Icypeas chose to answer later.
                 _sent(batch, receipt, Mode.BULK)
             elif isinstance(receipt, LeadPage):
-                page = receipt
-                _persist(lambda: _fetched(batch, page))
+                _persist(partial(_fetched, batch, receipt))
             else:
-                answers = receipt
-                _persist(lambda: _answered(batch, answers))
+                _persist(partial(_answered, batch, receipt))
 
 
 def _intent(batch: Batch, items: list[BatchItem]) -> Callable[[gate.Permit], None]:

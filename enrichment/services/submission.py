@@ -274,7 +274,7 @@ def look_up(
     except SubmissionError as error:
         if error.outcome is not None:
             # The job went with its transaction, and its name would tell who was looked for.
-            nameless = EnrichmentJob(operation=operation, mode=Mode.SINGLE, created_by=actor.user)
+            nameless = refusals.nameless(chosen, Mode.SINGLE, actor.user)
             refusals.note(nameless, key, error.outcome, error.message)
         raise
 

@@ -19,7 +19,7 @@ from config.htmx import HtmxHttpRequest, wants_partial
 from enrichment import leads_page, operations, prices, selectors
 from enrichment.choices import Mode
 from enrichment.lead_forms import FetchForm, SearchForm
-from enrichment.models import EnrichmentJob, LeadCount
+from enrichment.models import LeadCount
 from enrichment.operations.base import Operation
 from enrichment.operations.leads import values_with_commas
 from enrichment.services import refusals, searching, submission
@@ -87,7 +87,7 @@ def search(request: HtmxHttpRequest, operation: str) -> HttpResponseBase:
         else:
             return HttpResponseRedirect(reverse("enrichment:job_detail", args=[job.id]), status=303)
     else:
-        nameless = EnrichmentJob(operation=chosen.name, mode=Mode.BULK, created_by=person)
+        nameless = refusals.nameless(chosen, Mode.BULK, person)
         refusals.note_choice(choices, request.POST.get("key", ""), nameless)
     return _page(request, chosen, form, status=422)
 
@@ -109,9 +109,7 @@ def _page(request: HtmxHttpRequest, operation: Operation, form: FetchForm, statu
         "may_spend": person.may(Right.SPEND),
         "who_spends": who_can(Right.SPEND),
         "who_manages": who_can(Right.MANAGE_KEYS),
-        "refused_keys": [
-            c for c in selectors.key_choices(operation.name, Mode.BULK, _person(request)) if c.refusal
-        ],
+        "refused_keys": [choice for choice in form.key_choices if choice.refusal],
         "most": settings.MAX_LEADS,
     }
     response = render(request, "enrichment/leads.html", context, status=status)

@@ -75,7 +75,7 @@ def lookup_form(request: HtmxHttpRequest, operation: str) -> HttpResponseBase:
         raise PermissionDenied(f"Your role does not let you {Right.SPEND.label}. {who_can(Right.SPEND)} can.")
     form = LookupForm(chosen, choices, settings.FRESHNESS_DAYS, request.POST)
     if not form.is_valid():
-        nameless = EnrichmentJob(operation=chosen.name, mode=Mode.SINGLE, created_by=person)
+        nameless = refusals.nameless(chosen, Mode.SINGLE, person)
         refusals.note_choice(choices, request.POST.get("key", ""), nameless)
         return _refused(request, chosen, form)
     job = _ask(person, chosen, form)
@@ -157,11 +157,7 @@ def _form_context(request: HttpRequest, operation: Operation, form: LookupForm) 
         "may_spend": _person(request).may(Right.SPEND),
         "who_spends": who_can(Right.SPEND),
         "who_manages": who_can(Right.MANAGE_KEYS),
-        "refused_keys": [
-            choice
-            for choice in selectors.key_choices(operation.name, Mode.SINGLE, _person(request))
-            if choice.refusal
-        ],
+        "refused_keys": [choice for choice in form.key_choices if choice.refusal],
         "freshness_days": settings.FRESHNESS_DAYS,
     }
 

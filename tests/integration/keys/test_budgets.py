@@ -46,6 +46,17 @@ def reserve(key: KeyRecord, job: int, credits: int) -> None:
     ledger.reserve(key=key, operation="email-search", job=job, credits=Decimal(credits))
 
 
+def paid_errand(key: KeyRecord) -> gate.Errand:
+    return gate.Errand(
+        key_id=key.id,
+        environment=key.environment,
+        scope="email-search:bulk",
+        route="bulk-search",
+        interval_s=0,
+        rows=3,
+    )
+
+
 @pytest.mark.parametrize("owner", ["team", "key"])
 def test_reservation_above_the_budget_is_refused_with_what_fits(
     team: Team, key: KeyRecord, owner: str
@@ -138,16 +149,8 @@ def test_lowered_budget_stops_the_next_paid_call_and_names_who_can_raise_it(
     reserve(key, 1, 80)
     budget_of(50, team=team)
 
-    errand = gate.Errand(
-        key_id=key.id,
-        environment=key.environment,
-        scope="email-search:bulk",
-        route="bulk-search",
-        interval_s=0,
-        rows=3,
-    )
     with pytest.raises(gate.GateRefusedError) as refused:
-        gate.admit(errand, max_wait_s=0)
+        gate.admit(paid_errand(key), max_wait_s=0)
 
     assert refused.value.outcome == Outcome.POLICY_BUDGET
     assert "Mia Wong" in refused.value.message
@@ -249,16 +252,8 @@ def test_job_of_before_that_reserves_again_counts_with_what_it_reserves_now(
 
     reserve(key, 1, 10)
 
-    errand = gate.Errand(
-        key_id=key.id,
-        environment=key.environment,
-        scope="email-search:bulk",
-        route="bulk-search",
-        interval_s=0,
-        rows=3,
-    )
     with pytest.raises(gate.GateRefusedError) as beyond:
-        gate.admit(errand, max_wait_s=0)
+        gate.admit(paid_errand(key), max_wait_s=0)
     assert beyond.value.outcome == Outcome.SECRET_MISSING  # which is asked after budget and cap
     with pytest.raises(ledger.ReservationError) as refused:
         reserve(key, 2, 91)
