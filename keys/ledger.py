@@ -365,15 +365,12 @@ def _shares(key: KeyRecord, job: int, credits: Decimal) -> list[tuple[_Payer, De
     """Who reserved the credits of a job that are settled now: as good as always one; of several, who reserved first."""
     entries = LedgerEntry.objects.filter(job=job).order_by()
     reserved = entries.filter(kind=EntryKind.RESERVED)
-    payers = [_Payer(*whose) for whose in reserved.values_list("account", "team").distinct()]
-    if len(payers) < 2:
-        return [((payers or [_Payer(key.account_id, key.team_id)])[0], credits)]
-    first = {
-        _Payer(account, team): first
-        for account, team, first in reserved.values_list("account", "team").annotate(first=Min("id"))
-    }
+    by_first = reserved.values_list("account", "team").annotate(first=Min("id")).order_by("first")
+    payers = [_Payer(account, team) for account, team, _ in by_first] or [_Payer(key.account_id, key.team_id)]
+    if len(payers) == 1:
+        return [(payers[0], credits)]
     shares = []
-    for payer in sorted(payers, key=lambda each: first[each]):
+    for payer in payers:
         still_open = max(_sums(entries.filter(account=payer.account, team=payer.team)).open, ZERO)
         share = min(credits, still_open)
         credits -= share

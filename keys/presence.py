@@ -121,9 +121,8 @@ def _look(reference: str) -> _Look:
         resolved = resolve(reference)
     except SecretError as error:
         return _Look(problem=str(error)[:300])
-    except (
-        Exception
-    ) as error:  # one place that breaks must not hide the others; its words may hold what it read
+    except Exception as error:
+        # One place that breaks must not hide the others, and its words may hold what it read.
         return _Look(problem=f"It could not be looked at ({type(error).__name__}).")
     return _Look(resolved.fingerprint, warnings=list(resolved.warnings), length=resolved.length)
 
