@@ -16,7 +16,7 @@ from enrichment.choices import ACTIVE, JobState
 from enrichment.models import EnrichmentJob, HookCall
 from enrichment.providers.icypeas.auth import sign_webhook
 from keys import presence, services
-from keys.models import Account, Call, KeyRecord, KeyTest, Worker
+from keys.models import Account, Call, KeyRecord, KeyTest, Presence, Worker
 from keys.scopes import SCOPES
 from people.audit import Actor
 from people.models import Team, User
@@ -32,6 +32,7 @@ PEOPLE = {
     "viewer": "Tom Aldous",
     "auditor": "Ida Berg",
 }
+VAULT_REFERENCE = KEYS["vault"][0]
 API_SECRET = "API secret (signs requests and webhooks)"
 
 
@@ -278,6 +279,10 @@ class Journeys:
             self.scene.data_dir / "worker" / "secrets" / "crm" / "key", self.scene.value("replaced file")
         )
         replaced = self.list_with("file", rows=5)
+        # Right after a roll call: once one has met the closed vault, nothing can be started with its key.
+        since = timezone.now()
+        looked = Presence.objects.filter(reference=VAULT_REFERENCE, seen_at__gt=since)
+        wait_until(looked.exists, "a roll call before the vault closes", 45)
         self.scene.seal_vault()
         time.sleep(11)  # what a worker keeps of a store for seconds
         sealed = self.list_with("vault", rows=5)
@@ -285,9 +290,7 @@ class Journeys:
         assert "401" in replaced.state_text, replaced.state_text
         assert "sealed" in sealed.state_text, sealed.state_text
         # A presence of every kind, as the next roll call finds it.
-        wait_until(
-            lambda: presence.standing("vault:secret/icypeas/crm#key").missing, "the next roll call", 45
-        )
+        wait_until(lambda: presence.standing(VAULT_REFERENCE).missing, "the next roll call", 45)
         assert presence.standing("env:ICYPEAS_KEY_BEARER").warnings
 
     def read_everything(self) -> None:
