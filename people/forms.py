@@ -51,15 +51,18 @@ class ActivityFilterForm(forms.Form):
     before = forms.IntegerField(required=False, min_value=1, max_value=2**63 - 1)
 
     def wanted(self) -> ActivityFilter:
-        """The filter; what makes no sense in an address is left out of it."""
+        """The filter; what makes no sense in an address is left out of it, and days the wrong way round are turned."""
         self.is_valid()
         cleaned = self.cleaned_data
+        since, until = cleaned.get("since"), cleaned.get("until")
+        if since and until and since > until:
+            since, until = until, since
         return ActivityFilter(
             cleaned.get("q") or "",
             cleaned.get("action") or "",
             cleaned.get("person"),
-            cleaned.get("since"),
-            cleaned.get("until"),
+            since,
+            until,
             cleaned.get("before"),
         )
 

@@ -308,6 +308,9 @@ def test_activity_is_narrowed_by_person_and_days(client: Client, log: list[Audit
     assert len(shown(f"since={today}")) == AuditEntry.objects.count()
     assert shown(f"until={today - timedelta(days=1)}") == []
     assert shown("since=yesterday") == shown("")
+    assert shown(f"since={today}&until={today - timedelta(days=7)}") == shown(
+        f"since={today - timedelta(days=7)}"
+    )
     page = client.get(f"/activity/?person={manager.id}").content.decode()
     assert f"person={manager.id}" in page
     assert "activity.csv" in page
