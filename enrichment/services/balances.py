@@ -10,7 +10,7 @@ from django.db.models import Case, F, Q, When
 from enrichment.choices import ACTIVE
 from enrichment.models import EnrichmentJob
 from enrichment.providers.base import ProviderError
-from enrichment.services import send_path
+from enrichment.services import reads
 from keys import gate, limiter
 from keys.choices import USABLE_STATES, Outcome
 from keys.clock import db_now
@@ -43,7 +43,7 @@ def read_balance(account_id: int) -> None:
     for key in keys:
         asked_at = db_now()
         try:
-            balance = send_path.read_balance(key)
+            balance = reads.read_balance(key)
         except gate.GateRefusedError as error:  # another key may be let out
             refusals.append(error.message)
             continue

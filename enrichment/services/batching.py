@@ -15,7 +15,7 @@ from enrichment import operations
 from enrichment.choices import UNSETTLED_BATCHES, BatchState, JobState, Mode, RowState
 from enrichment.models import Batch, BatchItem, EnrichmentJob, EnrichmentRow, Question
 from enrichment.operations.base import Operation
-from enrichment.services import answers, reservations, send_path, side_by_side
+from enrichment.services import answers, leases, reservations, send_path, side_by_side
 from enrichment.services.transitions import lock_job, move_rows, tell
 from keys.clock import db_now
 
@@ -118,7 +118,7 @@ def claim(batch_id: int, state: BatchState, *others: BatchState) -> Batch | None
     if not free.update(
         fence=F("fence") + 1,
         claims=F("claims") + 1,
-        lease_until=now + send_path.lease_end(),
+        lease_until=now + leases.lease_end(),
         worker=settings.WORKER_NAME,
     ):
         return None
@@ -162,7 +162,7 @@ def _form_batch(job: EnrichmentJob) -> Batch | None:
             name=f"{operation.name} job {job.id} batch {number} {token}",
             fence=1,
             claims=1,
-            lease_until=db_now() + send_path.lease_end(),
+            lease_until=db_now() + leases.lease_end(),
             worker=settings.WORKER_NAME,
         )
         Question.objects.filter(id__in=ids, busy_batch__isnull=True).update(busy_batch=batch)

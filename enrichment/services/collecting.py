@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 from enrichment.choices import BatchState
 from enrichment.models import Batch, EnrichmentJob
 from enrichment.providers.base import ProviderError, ProviderItem, ReadFailedError, RefusedError
-from enrichment.services import answers, batching, send_path
+from enrichment.services import answers, batching, consequences, provider_call, reads, send_path
 from enrichment.services.transitions import tell
 from keys import gate, limiter
 from keys.clock import db_now
@@ -35,7 +35,7 @@ def collect_next(job: EnrichmentJob) -> bool:
         return any(collect_from(job, batch_id) for batch_id in list(due.values_list("id", flat=True)[:5]))
     except limiter.BusyError as busy:
         # Back when the slot is so near that it may be taken.
-        raise limiter.BusyError(max(busy.wait_s - send_path.read_ahead_s(), 0.0)) from busy
+        raise limiter.BusyError(max(busy.wait_s - provider_call.read_ahead_s(), 0.0)) from busy
 
 
 def collect_from(job: EnrichmentJob, batch_id: int) -> bool:
@@ -77,9 +77,9 @@ def _collect(job: EnrichmentJob, batch: Batch) -> None:
     cursor = place.get("cursor")
     mine = Batch.objects.filter(id=batch.id, fence=batch.fence)
     try:
-        page = send_path.read_file_items(job, batch, cursor)
+        page = reads.read_file_items(job, batch, cursor)
     except RefusedError as error:
-        if send_path.is_about_account(error):
+        if consequences.is_about_account(error):
             raise
         # The file, or the place in it, is unknown or refused. It may be known again from the top.
         _read_again(batch, f"{error.message}.")

@@ -19,7 +19,7 @@ from enrichment.providers.base import (
     UncertainOutcomeError,
     UnpaidError,
 )
-from enrichment.services import send_path
+from enrichment.services import consequences, reads
 from keys import findings, gate, ledger, limiter, presence, secrets, services
 from keys.choices import USABLE_STATES, Outcome
 from keys.clock import db_now
@@ -129,7 +129,7 @@ def run_checks(key: KeyRecord) -> dict[str, Check]:
     tells = key.state in USABLE_STATES and not presence.strangers(key, [resolved.fingerprint])
     asked_at = db_now()
     try:
-        balance = send_path.read_balance(key, is_probe=True)
+        balance = reads.read_balance(key, is_probe=True)
     except gate.GateRefusedError as error:
         checks[ADDRESS] = Check("bad", settings.ICYPEAS_BASE_URL, error.message)
     except limiter.BusyError as error:
@@ -229,5 +229,5 @@ def _provider_checks(key: KeyRecord, error: ProviderError) -> dict[str, Check]:
             ACCEPTED: Check("ok", "yes"),
             BALANCE: Check("bad", "not told", note),
         }
-    outcome = Outcome(send_path.outcome_of(error)).label
+    outcome = Outcome(consequences.outcome_of(error)).label
     return {ADDRESS: _address_ok(), ACCEPTED: Check("bad", outcome, error.message)}

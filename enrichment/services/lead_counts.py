@@ -11,7 +11,7 @@ from django.db.models import Q
 from enrichment.models import LeadCount
 from enrichment.operations.base import digest
 from enrichment.providers.base import ProviderError, RateLimitedError
-from enrichment.services import send_path
+from enrichment.services import reads
 from keys import gate, limiter
 from keys.clock import db_now
 from keys.models import KeyRecord
@@ -57,7 +57,7 @@ def answer(count_id: int) -> None:
     total, error = None, ""
     for _try in range(_TRIES):
         try:
-            total = send_path.count_leads(count.key, count.operation, count.query, person=count.asked_by.name)
+            total = reads.count_leads(count.key, count.operation, count.query, person=count.asked_by.name)
             break
         except (limiter.BusyError, RateLimitedError):
             error = "Too many counts at once. Change a filter, or press Count again in a moment."

@@ -14,7 +14,7 @@ from enrichment import operations
 from enrichment.choices import BatchState, JobState, Mode
 from enrichment.models import Batch, BatchItem, EnrichmentJob
 from enrichment.providers.base import ItemState, ProviderFile, ProviderItem
-from enrichment.services import answers, batching, collecting, decisions, send_path
+from enrichment.services import answers, batching, collecting, decisions, provider_call, reads, send_path
 from enrichment.services.transitions import finish_if_done, tell
 from keys import limiter
 from keys.clock import db_now
@@ -113,7 +113,7 @@ def _was_asked_for(job: EnrichmentJob, batch: Batch) -> bool:
 
 def _ask_for(job: EnrichmentJob, batch: Batch, item: BatchItem, *, is_for_person: bool) -> bool:
     """Ask for one search by its own id; whether Icypeas has it."""
-    found = send_path.read_single(job, item, is_for_person=is_for_person)
+    found = reads.read_single(job, item, is_for_person=is_for_person)
     if found is not None:
         _take_in(batch, found)
     return found is not None
@@ -153,7 +153,7 @@ def look_at_files(job: EnrichmentJob) -> None:
     oldest = min((batch.intent_at for batch in batches if batch.intent_at), default=None)
     cursor: object | None = None
     for _page in range(FILE_PAGES):
-        page = send_path.read_files(job, cursor)
+        page = reads.read_files(job, cursor)
         for file in page.files:
             batch = by_ref.pop(file.file_id, None)
             if batch is not None:
@@ -259,7 +259,7 @@ def look_at_singles(job: EnrichmentJob) -> None:
     cursor: object | None = None
     for _page in range(SINGLE_PAGES):
         try:
-            page = send_path.read_singles(job, cursor, known, is_for_person=is_for_person)
+            page = reads.read_singles(job, cursor, known, is_for_person=is_for_person)
         except limiter.BusyError as busy:
             _singles(account_id).filter(id__in=by_id).update(
                 next_at=db_now() + timedelta(seconds=busy.wait_s)
@@ -358,7 +358,7 @@ def _keep_next_look(account_id: int) -> None:
     young = db_now() - timedelta(seconds=settings.SINGLE_LOOK_MOST_S)
     next_at = _singles(account_id).filter(sent_at__gte=young).aggregate(at=Min("next_at"))["at"]
     if next_at is not None:
-        send_path.keep_slot(account_id, next_at)
+        provider_call.keep_slot(account_id, next_at)
 
 
 def _settle(batch: Batch) -> bool:

@@ -37,7 +37,7 @@ from enrichment.providers.base import (
     RefusedError,
     UnpaidError,
 )
-from enrichment.services import answers, batching, collecting, looking, preparing, send_path
+from enrichment.services import answers, batching, collecting, consequences, leases, looking, preparing
 from enrichment.services.transitions import finish_if_done, lock_job, pause, pause_after_sample, pause_fellows
 from keys import gate, limiter, presence
 from keys.clock import db_now
@@ -59,7 +59,7 @@ def run_slice(job_id: int, *, should_stop: Callable[[], bool] = lambda: False) -
     last_beat = 0.0
     due_in: float | None = 0.0
     while time.monotonic() < deadline and not should_stop():
-        if time.monotonic() - last_beat > settings.HEARTBEAT_S / send_path.BEATS:
+        if time.monotonic() - last_beat > settings.HEARTBEAT_S / leases.BEATS:
             if not _beat(job_id):
                 return False
             last_beat = time.monotonic()
@@ -144,11 +144,11 @@ def _safe_step(job_id: int, *, until: float | None = None) -> float | None:
 def _after_failed_read(job_id: int, error: gate.GateRefusedError | ProviderError) -> float | None:
     """Pause what would be refused again; after anything else the page says what is silent. Seconds until the next try."""
     if isinstance(error, gate.GateRefusedError):
-        return _pause_job(job_id, f"Paused: {error.message}", send_path.pause_reason(error))
+        return _pause_job(job_id, f"Paused: {error.message}", consequences.pause_reason(error))
     is_definite = isinstance(error, RefusedError) and (error.status or 0) >= 300
     if is_definite or isinstance(error, (KeyRejectedError, UnpaidError, OutOfCreditsError)):
         assert isinstance(error, RefusedError)
-        reason, text = send_path.pause_for(error)
+        reason, text = consequences.pause_for(error)
         due_in = _pause_job(job_id, text, reason)
         job = EnrichmentJob.objects.select_related("key").get(id=job_id)
         pause_fellows(job, reason, text, is_key_alone=isinstance(error, KeyRejectedError))
@@ -280,6 +280,6 @@ def _is_forsaken() -> Q:
     A second slice beside a living one does no harm: claims and fences keep them apart.
     """
     now = db_now()
-    unheard = Q(slice_at__isnull=True, dispatched_at__lt=now - send_path.lease_end())
+    unheard = Q(slice_at__isnull=True, dispatched_at__lt=now - leases.lease_end())
     silent = now - timedelta(seconds=settings.HEARTBEAT_S)
     return unheard | Q(dispatched_at__isnull=False, slice_at__lt=silent)

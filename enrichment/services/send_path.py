@@ -1,4 +1,4 @@
-"""The send path: the only module that makes a provider client, and so the only way to Icypeas.
+"""The send path of everything that is paid.
 
 Every paid call: claim (lease and fence) → gate → intent committed → send outside any transaction → record where the
 fence is still ours. After a crash, or an answer that never came, the batch is looked up and never sent again.
@@ -8,50 +8,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import replace
-from datetime import datetime, timedelta
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from functools import partial
-from typing import Any, TypeVar
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
+from django.db import transaction
 from django.db.models import Case, F, QuerySet, Value, When
 from django.urls import reverse
 
 from enrichment import operations
-from enrichment.choices import BatchState, JobState, Mode, PauseReason, RowState, Source
+from enrichment.choices import BatchState, JobState, Mode, PauseReason, RowState
 from enrichment.models import Batch, BatchItem, EnrichmentJob, EnrichmentRow, Question
-from enrichment.providers import factory
 from enrichment.providers.base import (
-    ACCOUNT_STATUSES,
     BadInputError,
-    Balance,
     BulkRequest,
-    FilePage,
     FindRequest,
-    ItemPage,
     ItemState,
     KeyRejectedError,
     LeadPage,
     NotSentError,
-    OutOfCreditsError,
     Provider,
     ProviderError,
     ProviderItem,
     RateLimitedError,
-    ReadFailedError,
     RefusedError,
     SingleRequest,
     UncertainOutcomeError,
-    UnpaidError,
 )
-from enrichment.providers.icypeas.routes import ROUTES, interval_s
-from enrichment.services import reservations
+from enrichment.services import consequences, leases, reservations
 from enrichment.services.answers import (
     CANCELLED,
     NO_ANSWER,
@@ -62,203 +47,18 @@ from enrichment.services.answers import (
     record_items,
     return_rows,
 )
+from enrichment.services.provider_call import call, errand_for, keep_look, persist
 from enrichment.services.transitions import lock_job, move_rows, pause, pause_fellows, tell
 from keys import gate, limiter
-from keys.choices import Outcome
 from keys.clock import db_now
-from keys.models import Account, KeyRecord
-from keys.use import operation_words
+from keys.models import Account
 
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-BEATS = 3  # in HEARTBEAT_S; a slice that misses so many counts as gone
-RECORD_PAUSES_S = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 MAX_CLAIMS = 3  # a batch that took three workers down before it was sent is not tried a fourth time
 PATIENT_TRIES = 3  # after a 429 so many waits are no longer than the window of the route
 MOST_WAIT_S = 60.0
 POISON = "poison"
 POISON_TEXT = "This batch stopped three workers before it was sent, so it is left out; nothing was charged."
 REFUSED = "refused"
-FILES, ITEMS, BALANCE = "files-read", "items-read", "subscription-information"
-
-
-def lease_end() -> timedelta:
-    return timedelta(seconds=settings.LEASE_S)
-
-
-@contextmanager
-def heartbeat(batch: Batch) -> Iterator[None]:
-    """Keep the lease, and tell that the slice lives, while a call lasts. The fence in the condition makes a taken-over
-    batch stay taken over."""
-    done = threading.Event()
-
-    def beat() -> None:
-        try:
-            while not done.wait(min(settings.HEARTBEAT_S / BEATS, settings.LEASE_S / 3)):
-                try:
-                    now = db_now()
-                    # A lease that was let go stays so: a beat that comes late would keep others waiting for nothing.
-                    held = Batch.objects.filter(id=batch.id, fence=batch.fence, lease_until__isnull=False)
-                    if held.update(lease_until=now + lease_end()):
-                        EnrichmentJob.objects.filter(id=batch.job_id, slice_at__isnull=False).update(
-                            slice_at=now
-                        )
-                except DatabaseError as error:  # a busy or restarted database: the next beat may get through
-                    log.warning("batch %s: no heartbeat: %s", batch.id, type(error).__name__)
-                    connection.close()
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=beat, name=f"lease-{batch.id}", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
-def _call(
-    errand: gate.Errand,
-    work: Callable[[Provider], T],
-    *,
-    between: Callable[[gate.Permit], None] | None = None,
-    max_wait_s: float = 3.0,
-) -> T:
-    """Through the gate, one call, recorded. `between` commits the intent after the gate and before the send. A slot of the
-    limiter that is more than `max_wait_s` away is not taken.
-
-    Raises `GateRefusedError`, `BusyError`, the provider's errors, and whatever `between` raises (then nothing was sent).
-    """
-    permit = gate.admit(errand, max_wait_s=min(max_wait_s, settings.LEASE_S / 3))
-    started = time.monotonic()
-    if between is not None:
-        between(permit)
-    intent_at, started = started, time.monotonic()
-    try:
-        if started - intent_at > settings.LEASE_S / 2:
-            # A process that stood still in between: others may have looked for this call already, in vain.
-            raise NotSentError("The worker stood still before it sent this; nothing left this machine.")
-        with closing(_provider(permit)) as provider:
-            answer = work(provider)
-    except ProviderError as error:
-        gate.record(
-            permit, outcome_of(error), status=error.status, message=error.message, duration_ms=_ms(started)
-        )
-        if isinstance(error, RateLimitedError):
-            limiter.hold_back(
-                account_id=permit.account.id,
-                route=errand.route,
-                seconds=error.retry_after_s / max(settings.ICYPEAS_RATE_FACTOR, 1),
-            )
-        raise
-    try:
-        _persist(partial(gate.record, permit, Outcome.OK, duration_ms=_ms(started)))
-    except DatabaseError as fault:  # the answer counts for more than its line among the calls
-        log.error("a call of %s is not among the calls: %s", permit.key.name, type(fault).__name__)
-    return answer
-
-
-def _persist(record: Callable[[], None]) -> None:
-    """Write down what a call brought. An answer that nothing looks up exists only here, so a database that is busy, or was
-    restarted, is tried again for as long as it takes such a thing to pass."""
-    for pause_s in (*RECORD_PAUSES_S, None):
-        try:
-            return record()
-        except (OperationalError, InterfaceError) as error:
-            if pause_s is None or connection.in_atomic_block:
-                raise
-            log.warning("what a call brought is not written down yet: %s", type(error).__name__)
-            connection.close()
-            time.sleep(pause_s)
-
-
-def _provider(permit: gate.Permit) -> Provider:
-    try:
-        return factory.make_provider(
-            base_url=settings.ICYPEAS_BASE_URL,
-            secret=permit.resolved.secret.reveal(),
-            user_id=permit.account.user_id,
-            api_secret=permit.api_secret.secret.reveal() if permit.api_secret else None,
-        )
-    except ValueError as error:  # an address of Icypeas that is none: whoever set it can mend it
-        reason = str(error)
-    raise NotSentError(reason)
-
-
-def _ms(started: float) -> int:
-    return int((time.monotonic() - started) * 1000)
-
-
-def outcome_of(error: ProviderError) -> Outcome:
-    """The call's outcome for an error of the tree."""
-    for kind, outcome in (
-        (NotSentError, Outcome.NOT_SENT),
-        (RateLimitedError, Outcome.VENDOR_429),
-        (UncertainOutcomeError, Outcome.UNCERTAIN),
-        (KeyRejectedError, Outcome.VENDOR_401),
-        (UnpaidError, Outcome.UNPAID),
-        (OutOfCreditsError, Outcome.OUT_OF_CREDITS),
-    ):
-        if isinstance(error, kind):
-            return outcome
-    if isinstance(error, ReadFailedError):
-        return Outcome.VENDOR_5XX if error.status and error.status >= 500 else Outcome.READ_FAILED
-    return Outcome.VENDOR_403 if error.status == 403 else Outcome.VENDOR_REJECTED
-
-
-def slot_s(route: str) -> float:
-    """Seconds between two calls of a route."""
-    return interval_s(ROUTES[route]) / settings.ICYPEAS_RATE_FACTOR
-
-
-def keep_look(batch: Batch) -> None:
-    """What is sent for a person now is looked for in a moment, and its slot of reading is to be free then."""
-    keep_slot(batch.account_id, db_now() + timedelta(seconds=settings.SINGLE_FIRST_LOOK_S))
-
-
-def keep_slot(account_id: int, at: datetime) -> None:
-    """No list may take the slot of reading at `at`."""
-    limiter.keep_slot(account_id=account_id, route=ITEMS, at=at, interval_s=slot_s(ITEMS))
-
-
-def read_ahead_s() -> float:
-    """How far ahead of its time a list may take a slot of reading. Whatever is sent for a person now is looked for
-    `SINGLE_FIRST_LOOK_S` later, and must not meet a slot that was taken before it could keep one."""
-    return max(settings.SINGLE_FIRST_LOOK_S - slot_s(ITEMS), 0.0)
-
-
-def person_waits_s() -> float:
-    """How long a look for a person may wait for its slot: another person's may have just gone."""
-    return max(3.0, 2 * slot_s(ITEMS))
-
-
-def errand_for(
-    job: EnrichmentJob, *, route: str, scope: str, rows: int = 0, is_for_person: bool = False
-) -> gate.Errand:
-    """What the gate must know about a call for this job."""
-    operation = operations.get(job.operation)
-    assert job.key_id is not None
-    # A look-up is named after whom it asks for, and calls and their sums outlive every row: they are told what was done.
-    text = operation_words(operation.name, 1) if job.source == Source.LOOKUP else job.name
-    return gate.Errand(
-        key_id=job.key_id,
-        environment=job.environment,
-        scope=scope,
-        route=route,
-        interval_s=slot_s(route),
-        job=job.id,
-        job_text=text,
-        person=job.created_by.name,
-        operation=operation.name,
-        rows=rows,
-        is_for_person=is_for_person,
-    )
-
-
-# --- paid: one batch ---------------------------------------------------------------------------------------------------
 
 
 class NothingSentError(Exception):
@@ -281,9 +81,9 @@ def send(batch: Batch) -> None:
         keep_look(batch)
     # Read now: between intent and send nothing may wait, not even for the database.
     webhook_url = hook_url(batch.account)
-    with heartbeat(batch):
+    with leases.heartbeat(batch):
         try:
-            receipt = _call(
+            receipt = call(
                 errand,
                 lambda provider: _submit(provider, job, batch, items, webhook_url),
                 between=_intent(batch, items),
@@ -294,7 +94,9 @@ def send(batch: Batch) -> None:
             )
             raise
         except gate.GateRefusedError as error:
-            _back_to_waiting(batch, pause_for=pause_reason(error), text=f"Paused: {error.message}")
+            _back_to_waiting(
+                batch, pause_for=consequences.pause_reason(error), text=f"Paused: {error.message}"
+            )
         except NothingSentError:
             dissolve(batch)
         except NotSentError as error:
@@ -311,7 +113,7 @@ def send(batch: Batch) -> None:
         except BadInputError as error:
             _refused(batch, error)
         except RefusedError as error:
-            reason, text = pause_for(error)
+            reason, text = consequences.pause_for(error)
             _back_to_waiting(batch, reason, text)
             pause_fellows(job, reason, text, is_key_alone=isinstance(error, KeyRejectedError))
         else:
@@ -321,9 +123,9 @@ def send(batch: Batch) -> None:
                 # Also a list of a route that answers at once, where Icypeas chose to answer later.
                 _sent(batch, receipt, Mode.BULK)
             elif isinstance(receipt, LeadPage):
-                _persist(partial(_fetched, batch, receipt))
+                persist(partial(_fetched, batch, receipt))
             else:
-                _persist(partial(_answered, batch, receipt))
+                persist(partial(_answered, batch, receipt))
 
 
 def _intent(batch: Batch, items: list[BatchItem]) -> Callable[[gate.Permit], None]:
@@ -341,7 +143,7 @@ def _intent(batch: Batch, items: list[BatchItem]) -> Callable[[gate.Permit], Non
                 request_hash=hashlib.sha256(request.encode()).hexdigest(),
                 fingerprint=permit.fingerprint,
                 intent_at=db_now(),
-                lease_until=db_now() + lease_end(),
+                lease_until=db_now() + leases.lease_end(),
                 looks=0,
                 looked_at=None,
             )
@@ -532,45 +334,6 @@ def _fail_rows(batch: Batch, job: EnrichmentJob, *, code: str, text: str) -> Non
     reservations.trim(job, batch=batch.id, note=code)
 
 
-def pause_reason(error: gate.GateRefusedError) -> PauseReason:
-    """A missing scope or a cap stops sending only; without the key itself nothing can be read either."""
-    is_about_sending = error.outcome in (Outcome.POLICY_SCOPE, Outcome.POLICY_BUDGET)
-    return PauseReason.POLICY if is_about_sending else PauseReason.KEY
-
-
-def is_about_account(error: RefusedError) -> bool:
-    """Whether a refusal would meet any other call of the account as well."""
-    return isinstance(error, (KeyRejectedError, UnpaidError)) or error.status in ACCOUNT_STATUSES
-
-
-def pause_for(error: RefusedError) -> tuple[PauseReason, str]:
-    """Why a job pauses after a refusal, and what its page says."""
-    if isinstance(error, KeyRejectedError):
-        hint = (
-            "the key is unknown, or the account's user id is needed"
-            if error.needs_user_id
-            else "the key is wrong or API access is off"
-        )
-        return (
-            PauseReason.KEY,
-            f"Paused: Icypeas refused the key (401): {hint}. A key admin can test it; then press Resume.",
-        )
-    if isinstance(error, UnpaidError):
-        return (
-            PauseReason.KEY,
-            "Paused: the Icypeas subscription is unpaid. Pay it at Icypeas, then press Resume.",
-        )
-    if isinstance(error, OutOfCreditsError):
-        return (
-            PauseReason.CREDITS,
-            "Paused: Icypeas says the credits do not suffice. Buy credits at Icypeas, then press Resume.",
-        )
-    return (
-        PauseReason.PROVIDER,
-        f"Paused: Icypeas refused the call: {error.message}. Nothing was charged for it.",
-    )
-
-
 def _back_to_waiting(batch: Batch, pause_for: PauseReason, text: str) -> None:
     """Nothing was created; the rows wait again and the job pauses, since every other batch would end the same."""
     with transaction.atomic():
@@ -608,129 +371,3 @@ def quarantine(batch: Batch) -> None:
             state=BatchState.REFUSED, lease_until=None, message=POISON_TEXT[:300], done_at=db_now()
         )
         tell(job.id, f"Batch {batch.number} quarantined. {POISON_TEXT}", icon="circle-x", tone="bad")
-
-
-# --- free: reads ---------------------------------------------------------------------------------------------------------
-
-
-def read_files(job: EnrichmentJob, cursor: object | None) -> FilePage:
-    """One page of the account's bulks, read with the job's key."""
-    errand = errand_for(job, route=FILES, scope=gate.ACCOUNT_READ)
-    return _call(errand, lambda provider: provider.list_files(cursor=cursor))
-
-
-def read_file_items(job: EnrichmentJob, batch: Batch, cursor: object | None) -> ItemPage:
-    """One page of one finished bulk, judged by what was asked."""
-    errand = errand_for(job, route=ITEMS, scope=gate.ACCOUNT_READ, rows=min(batch.size, 100))
-
-    def read(provider: Provider) -> ItemPage:
-        page = provider.read_file_items(batch.provider_ref, operation=job.operation, cursor=cursor)
-        if operations.get(job.operation).direct_rows:
-            page = _named_by_place(batch, page)
-        return _judged(provider, page, BatchItem.objects.filter(batch=batch))
-
-    with heartbeat(batch):
-        return _call(errand, read, max_wait_s=read_ahead_s())
-
-
-def _named_by_place(batch: Batch, page: ItemPage) -> ItemPage:
-    """Items of a list that was sent without external ids, under those of the rows at their places. Icypeas counts places
-    from 0, and an integrator saw 1; a page that tells neither names nobody."""
-    ids = list(BatchItem.objects.filter(batch=batch).order_by("id").values_list("external_id", flat=True))
-    places = {found.order for found in page.items if found.order is not None}
-    if 0 in places and len(ids) not in places:
-        first = 0
-    elif len(ids) in places and 0 not in places:
-        first = 1
-    else:
-        return page
-    by_place = dict(enumerate(ids, start=first))
-    items = [
-        found
-        if found.external_id or found.order is None
-        else replace(found, external_id=by_place.get(found.order, ""))
-        for found in page.items
-    ]
-    return replace(page, items=items)
-
-
-def read_singles(
-    job: EnrichmentJob, cursor: object | None, known: Mapping[str, str], *, is_for_person: bool
-) -> ItemPage:
-    """One page of the account's single searches, newest first. `known` has the external ids of searches whose own id we
-    know: an item is that search whatever else it says."""
-    errand = errand_for(job, route=ITEMS, scope=gate.ACCOUNT_READ, rows=1, is_for_person=is_for_person)
-
-    def read(provider: Provider) -> ItemPage:
-        page = provider.read_single_items(operation=None, cursor=cursor)
-        page = replace(page, items=[_named(found, known) for found in page.items])
-        return _judged(provider, page, BatchItem.objects.filter(batch__mode=Mode.SINGLE))
-
-    return _call(errand, read, max_wait_s=person_waits_s())
-
-
-def read_single(job: EnrichmentJob, item: BatchItem, *, is_for_person: bool) -> ProviderItem | None:
-    """One search by its own id; None while Icypeas does not show it."""
-    errand = errand_for(job, route=ITEMS, scope=gate.ACCOUNT_READ, rows=1, is_for_person=is_for_person)
-    question = item.question
-
-    def read(provider: Provider) -> ProviderItem | None:
-        found = provider.read_item(item.provider_id, operation=question.operation)
-        if found is None:
-            return None
-        found = replace(found, external_id=item.external_id)
-        return provider.judge(found, operation=question.operation, inputs=question.inputs)
-
-    return _call(errand, read, max_wait_s=person_waits_s())
-
-
-def _named(found: ProviderItem, known: Mapping[str, str]) -> ProviderItem:
-    external_id = known.get(found.provider_id)
-    return found if external_id is None else replace(found, external_id=external_id)
-
-
-def _judged(provider: Provider, page: ItemPage, items: QuerySet[BatchItem]) -> ItemPage:
-    """The page with verdicts by the operation and the inputs that each item was asked with; foreign items stay as they are."""
-    ours = {
-        item.external_id: item.question
-        for item in items.filter(
-            external_id__in=[found.external_id for found in page.items if found.external_id]
-        ).select_related("question")
-    }
-    judged = []
-    for found in page.items:
-        question = ours.get(found.external_id)
-        if question is not None:
-            found = provider.judge(found, operation=question.operation, inputs=question.inputs)
-        judged.append(found)
-    return replace(page, items=judged)
-
-
-def count_leads(key: KeyRecord, operation_name: str, query: Mapping[str, Any], *, person: str) -> int:
-    """How many leads a query has; free."""
-    operation = operations.get(operation_name)
-    errand = gate.Errand(
-        key_id=key.id,
-        environment=key.environment,
-        scope=operation.scope(Mode.BULK),
-        route=operation.count_route,
-        interval_s=slot_s(operation.count_route),
-        person=person,
-        operation=operation.name,
-    )
-    return _call(errand, lambda provider: provider.count(operation.name, query))
-
-
-def read_balance(key: KeyRecord, *, person: str = "", is_probe: bool = False) -> Balance:
-    """The balance of the key's account."""
-    errand = gate.Errand(
-        key_id=key.id,
-        environment=key.environment,
-        scope=gate.ACCOUNT_READ,
-        route=BALANCE,
-        interval_s=slot_s(BALANCE),
-        person=person,
-        operation="balance",
-        is_probe=is_probe,
-    )
-    return _call(errand, lambda provider: provider.read_balance(email=key.account.email))

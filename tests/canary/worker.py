@@ -25,9 +25,9 @@ log = logging.getLogger("a.library.that.talks")
 @worker_init.connect
 def break_things(**kwargs: Any) -> None:
     """Before the pool is forked, so that every child has it."""
-    from enrichment.services import send_path  # not at import: Django is not set up yet
+    from enrichment.services import provider_call  # not at import: Django is not set up yet
 
-    make = send_path._provider
+    make = provider_call._provider
 
     def make_or_break(permit: Any) -> Any:
         secret = permit.resolved.secret.reveal()
@@ -39,4 +39,4 @@ def break_things(**kwargs: Any) -> None:
             os.kill(os.getpid(), signal.SIGSEGV if permit.key.system == "segfault" else signal.SIGABRT)
         return make(permit)
 
-    send_path._provider = make_or_break
+    provider_call._provider = make_or_break

@@ -31,7 +31,7 @@ from enrichment.chaos.scratch import INSIDE, free_port, run_inside, write_accoun
 from enrichment.management.commands.chaos import as_table
 from enrichment.models import EnrichmentJob
 from enrichment.scale import fill, measure
-from enrichment.services import send_path
+from enrichment.services import provider_call, reads
 from keys import limiter
 from keys.models import Call, KeyRecord, Worker
 from keys.secrets import act_as_worker
@@ -168,7 +168,7 @@ def measure_floor(scene: Scene, options: Mapping[str, Any]) -> tuple[dict[str, A
         requests = scene.control("GET", "/control/state")["requests"]
     finally:
         scene.stop()
-    slot_s = send_path.slot_s(send_path.ITEMS)
+    slot_s = provider_call.slot_s(provider_call.ITEMS)
     reads = math.ceil(options["rows"] / PAGE) + options["look_ups"] - 1  # the first is within the bound
     took, floor = seconds_of(job), reads * slot_s
     refused = sum(counted["429"] for counted in requests.values())
@@ -203,7 +203,7 @@ def measure_floor(scene: Scene, options: Mapping[str, Any]) -> tuple[dict[str, A
 
 def look_up_at_some_moment(scene: Scene, number: int) -> EnrichmentJob:
     """A look-up that has its answer, begun anywhere between two reads of the list."""
-    time.sleep(scene.dice.uniform(0, 2 * send_path.slot_s(send_path.ITEMS)))
+    time.sleep(scene.dice.uniform(0, 2 * provider_call.slot_s(provider_call.ITEMS)))
     look_up = lane.look_up(f"Cleo{number}")
     wait_until(look_up, lambda: look_up.is_finished, 60)
     return look_up
@@ -285,9 +285,7 @@ def call_often(calls: int) -> None:
     done = 0
     while done < calls:
         try:
-            send_path.count_leads(
-                key, "find-people", {"currentJobTitle": {"include": ["cfo"]}}, person="bench"
-            )
+            reads.count_leads(key, "find-people", {"currentJobTitle": {"include": ["cfo"]}}, person="bench")
             done += 1
         except limiter.BusyError as busy:
             time.sleep(min(busy.wait_s, 1.0))

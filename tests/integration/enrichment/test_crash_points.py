@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import OperationalError, connection
 
 from enrichment.models import Batch, EnrichmentJob
-from enrichment.services import processing, send_path
+from enrichment.services import leases, processing
 from keys.clock import db_now
 from tests.fakes.engine import Engine, books_fit, paid_inputs, story
 
@@ -127,7 +127,7 @@ def test_worker_that_stands_still_at_any_point_loses_nothing_and_pays_nothing_tw
 ) -> None:
     settings.LEASE_S = 0.3
     # A process that stands still beats no more, not from another thread either.
-    monkeypatch.setattr(send_path, "heartbeat", lambda batch: nullcontext())
+    monkeypatch.setattr(leases, "heartbeat", lambda batch: nullcontext())
     reached = uncertain = 0
     for point in range(1, MOST, EVERY):
         engine.sandbox.order("/control/reset", {})

@@ -14,7 +14,7 @@ from enrichment.choices import BatchState
 from enrichment.models import Batch, BatchItem, EnrichmentJob
 from enrichment.providers.base import BulkRequest, ItemPage, ItemState, ProviderItem
 from enrichment.providers.icypeas.provider import IcypeasProvider
-from enrichment.services import decisions, looking, send_path, submission
+from enrichment.services import decisions, looking, reads, send_path, submission
 from keys import ledger
 from keys.clock import db_now
 from keys.models import Account, Breaker, Call
@@ -142,12 +142,12 @@ def test_search_behind_all_pages_that_we_read_is_asked_for_by_its_id(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = look_up(engine)
-    read_singles = send_path.read_singles
+    read_singles = reads.read_singles
 
     def without_it(*args: Any, **more: Any) -> ItemPage:
         return replace(read_singles(*args, **more), items=[], cursor=[[1], [2]])
 
-    monkeypatch.setattr(looking.send_path, "read_singles", without_it)
+    monkeypatch.setattr(reads, "read_singles", without_it)
     monkeypatch.setattr(looking, "SINGLE_PAGES", 1)
 
     assert engine.run(job).rows_found == 1
@@ -211,7 +211,7 @@ def test_places_are_counted_from_where_the_list_counts_them(
         engine.step(job)
     ids = list(BatchItem.objects.filter(batch=batch).order_by("id").values_list("external_id", flat=True))
 
-    page = send_path._named_by_place(batch, ItemPage([listed(order) for order in orders], None, len(orders)))
+    page = reads._named_by_place(batch, ItemPage([listed(order) for order in orders], None, len(orders)))
 
     found = {item.order: item.external_id for item in page.items if item.external_id}
     assert found == {order: ids[place] for order, place in named.items()}
@@ -264,7 +264,7 @@ def test_reads_that_fail_come_ever_more_rarely(engine: Engine, settings: Any) ->
 def behind_all_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """More newer searches than we read: the listing goes on and on and never shows ours."""
     empty = ItemPage(items=[], cursor=[[1], [2]], raw_count=100)
-    monkeypatch.setattr(looking.send_path, "read_singles", lambda *args, **more: empty)
+    monkeypatch.setattr(reads, "read_singles", lambda *args, **more: empty)
 
 
 def test_person_who_looks_again_gets_what_lies_behind_all_pages(
@@ -275,7 +275,7 @@ def test_person_who_looks_again_gets_what_lies_behind_all_pages(
         engine.step(job)
     behind_all_pages(monkeypatch)
     with monkeypatch.context() as meanwhile:
-        meanwhile.setattr(looking.send_path, "read_single", lambda *args, **more: None)
+        meanwhile.setattr(reads, "read_single", lambda *args, **more: None)
         Batch.objects.filter(job=job).update(sent_at=db_now() - timedelta(days=2))
         assert engine.run(job).rows_uncertain == 1
     chosen = [decisions.Chosen(batch.id, batch.fence) for batch in decisions.uncertain_batches()]
@@ -293,7 +293,7 @@ def test_begun_look_up_that_no_listing_shows_is_asked_for_by_its_id(
 ) -> None:
     engine.switch(lookups_later=True)
     nothing = ItemPage(items=[], cursor=None, raw_count=0)
-    monkeypatch.setattr(looking.send_path, "read_singles", lambda *args, **more: nothing)
+    monkeypatch.setattr(reads, "read_singles", lambda *args, **more: nothing)
 
     job = engine.run(look_up(engine, "reverse-lookup", email="ann@sbx-found.example"))
 

@@ -18,7 +18,15 @@ from enrichment import leads_page, operations
 from enrichment.models import Batch, EnrichmentJob, LeadCount
 from enrichment.operations import leads
 from enrichment.operations.base import COUNTRY_CODE, WITHOUT_SPACE
-from enrichment.services import answers, decisions, lead_counts, searching, send_path, submission
+from enrichment.services import (
+    answers,
+    decisions,
+    lead_counts,
+    provider_call,
+    searching,
+    send_path,
+    submission,
+)
 from enrichment.services.decisions import Chosen
 from keys import gate, ledger
 from keys.models import Call
@@ -486,7 +494,7 @@ def test_search_without_filters_is_not_started(engine: Engine) -> None:
 def test_answers_in_hand_outlive_a_database_that_is_busy(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(send_path, "RECORD_PAUSES_S", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(provider_call, "RECORD_PAUSES_S", (0.01, 0.01, 0.01))
     troubles = {"record": 2, "_fetched": 2}
 
     def troubled(owner: object, name: str) -> None:

@@ -23,6 +23,7 @@ from enrichment.services import (
     looking,
     preparing,
     processing,
+    provider_call,
     send_path,
     submission,
 )
@@ -917,7 +918,7 @@ def test_stopped_job_gets_the_answers_that_another_job_paid_for(engine: Engine) 
         pytest.param(batching, "_form_batch", True, 0, id="batch formed"),
         pytest.param(send_path.gate, "admit", False, 0, id="before the gate"),
         pytest.param(send_path.gate, "admit", True, 0, id="before the intent"),
-        pytest.param(send_path, "_provider", False, 5, id="intent committed, nothing sent"),
+        pytest.param(provider_call, "_provider", False, 5, id="intent committed, nothing sent"),
         pytest.param(send_path, "_submit", True, 0, id="sent, answer not recorded"),
         pytest.param(send_path.gate, "record", False, 0, id="sent, call not recorded"),
         pytest.param(send_path, "_sent", True, 0, id="recorded"),

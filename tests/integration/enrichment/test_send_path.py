@@ -23,7 +23,7 @@ from enrichment.providers.base import (
     UncertainOutcomeError,
     UnpaidError,
 )
-from enrichment.services import batching, looking, send_path
+from enrichment.services import batching, consequences, leases, looking, provider_call, send_path
 from keys.clock import db_now
 from keys.models import Call
 from tests.fakes.engine import Engine
@@ -190,10 +190,10 @@ def test_heartbeat_survives_a_database_that_is_busy_for_a_moment(
                 raise DatabaseError("busy")
         return db_now()
 
-    monkeypatch.setattr(send_path, "db_now", now_or_never)
-    before = db_now() + send_path.lease_end()
+    monkeypatch.setattr(leases, "db_now", now_or_never)
+    before = db_now() + leases.lease_end()
 
-    with send_path.heartbeat(batch):
+    with leases.heartbeat(batch):
         until = time.monotonic() + 5
         while beats < 3 and time.monotonic() < until:
             time.sleep(0.02)
@@ -246,7 +246,7 @@ def test_too_many_calls_hold_the_route_back_for_every_process(
     engine: Engine, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.ICYPEAS_RATE_FACTOR = 1.0
-    monkeypatch.setattr(send_path, "interval_s", lambda route: 0.01)
+    monkeypatch.setattr(provider_call, "interval_s", lambda route: 0.01)
     batch = claimed(engine)
     engine.fault(SUBMIT, "status", status=429)
     send_path.send(batch)
@@ -278,7 +278,7 @@ def test_too_many_calls_hold_the_route_back_for_every_process(
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_outcome_says_what_a_call_ended_in(error: ProviderError, outcome: str) -> None:
-    assert send_path.outcome_of(error) == outcome
+    assert consequences.outcome_of(error) == outcome
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ def test_late_beat_does_not_take_a_lease_back_that_was_let_go(engine: Engine, se
     batch = batching.claim_batch(job)
     assert batch is not None
 
-    with send_path.heartbeat(batch):
+    with leases.heartbeat(batch):
         Batch.objects.filter(id=batch.id).update(lease_until=None)
         time.sleep(0.2)
 

@@ -14,7 +14,7 @@ from django.test import Client
 
 from enrichment.models import EnrichmentJob
 from enrichment.providers.base import ProviderError
-from enrichment.services import send_path
+from enrichment.services import reads
 from keys import causes, explainer, gate, presence, services
 from keys.choices import KeyState, Outcome
 from keys.models import Account, Call, KeyRecord
@@ -60,7 +60,7 @@ class Scene:
     def ask(self, key: KeyRecord | None = None) -> None:
         """One free call with the key, however it ends."""
         with contextlib.suppress(ProviderError, gate.GateRefusedError):
-            send_path.read_balance(key or self.key)
+            reads.read_balance(key or self.key)
 
     def profile(self, name: str) -> None:
         self.engine.sandbox.order("/control/profile", {"profile": name})

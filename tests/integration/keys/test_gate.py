@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from enrichment.services import send_path
+from enrichment.services import reads
 from keys import budgets, findings, gate, ledger
 from keys.choices import Outcome
 from keys.models import Budget, Call, KeyRecord, LedgerEntry
@@ -329,6 +329,6 @@ def test_refusal_sends_no_request_at_all(engine: Engine) -> None:
     engine.key.refresh_from_db()
 
     with pytest.raises(gate.GateRefusedError):
-        send_path.read_balance(engine.key)
+        reads.read_balance(engine.key)
 
     assert engine.sandbox.state()["requests"] == {}

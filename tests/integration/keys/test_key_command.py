@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from enrichment.providers.base import Balance, UnpaidError
-from enrichment.services import key_tests, send_path
+from enrichment.services import key_tests, reads
 from keys.models import Account, Call, KeyRecord
 from keys.scopes import SCOPES
 from keys.secrets import base
@@ -317,7 +317,7 @@ def test_key_test_says_that_the_subscription_is_unpaid(
     def refuse(*args: Any, **options: Any) -> Balance:
         raise UnpaidError("unpaid subscription")
 
-    monkeypatch.setattr(send_path, "read_balance", refuse)
+    monkeypatch.setattr(reads, "read_balance", refuse)
 
     status, checks, said = run_test()
 

@@ -1,4 +1,4 @@
-"""Only the send path reaches Icypeas: nobody else makes a client or asks for one."""
+"""Only a call that passed the gate and is recorded reaches Icypeas: nobody else makes a client or asks for one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FACTORY = "enrichment.providers.factory"
 MAY_USE = {
     CLIENT: {"enrichment/providers/factory.py", "enrichment/providers/icypeas/provider.py"},
     "enrichment.providers.icypeas.provider": {"enrichment/providers/factory.py"},
-    FACTORY: {"enrichment/services/send_path.py"},
+    FACTORY: {"enrichment/services/provider_call.py"},
 }
 # Other ways to speak HTTP. The demo asks its own processes whether they are up, and seeds the sandbox's history; the
 # crash test reads the sandbox's ledger, the benchmark asks its own web process for pages; secrets may come from a vault.
@@ -71,14 +71,14 @@ def strangers(root: Path) -> list[str]:
                 )
                 if called == "IcypeasClient" and path != "enrichment/providers/factory.py":
                     found.append(f"{path} constructs the client")
-                if called == "make_provider" and path != "enrichment/services/send_path.py":
+                if called == "make_provider" and path != "enrichment/services/provider_call.py":
                     found.append(f"{path} asks for a provider")
                 if called in {"import_module", "__import__"} and path not in FINDS_ITS_OWN:
                     found.append(f"{path} imports by a computed name")
     return sorted(set(found))
 
 
-def test_only_the_factory_makes_a_client_and_only_the_send_path_asks_for_one() -> None:
+def test_only_the_factory_makes_a_client_and_only_a_recorded_call_asks_for_one() -> None:
     assert strangers(PROJECT) == []
 
 
