@@ -9,7 +9,9 @@ from datetime import datetime, timedelta
 from django.db.models import Case, Q, QuerySet, When
 
 from keys import ledger, presence
-from keys.causes import CAUSES, CONFIGURATION, NETWORK, POLICY, VENDOR, Cause, Facts, removed
+from keys.causes import CAUSES
+from keys.causes.facts import CONFIGURATION, NETWORK, POLICY, VENDOR, Cause, Facts
+from keys.causes.rules import removed
 from keys.choices import POLICY_OUTCOMES, Outcome
 from keys.gate import NO_API_SECRET
 from keys.models import Call, KeyRecord

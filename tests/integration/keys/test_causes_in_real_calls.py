@@ -15,7 +15,8 @@ from django.test import Client
 from enrichment.models import EnrichmentJob
 from enrichment.providers.base import ProviderError
 from enrichment.services import reads
-from keys import causes, explainer, gate, presence, services
+from keys import explainer, gate, presence, services
+from keys.causes import facts
 from keys.choices import KeyState, Outcome
 from keys.models import Account, Call, KeyRecord
 from people.audit import Actor
@@ -281,45 +282,45 @@ def let_go(scene: Scene) -> None:
 
 
 CASES = [
-    (cut_off, "The secret was cut off", causes.CONFIGURATION, "1 character shorter"),
-    (wrong_variable, "The secret of another key stands here", causes.CONFIGURATION, "sandbox_events_ops"),
+    (cut_off, "The secret was cut off", facts.CONFIGURATION, "1 character shorter"),
+    (wrong_variable, "The secret of another key stands here", facts.CONFIGURATION, "sandbox_events_ops"),
     (
         api_secret,
         "The API secret stands where the key belongs",
-        causes.CONFIGURATION,
+        facts.CONFIGURATION,
         "env:ICYPEAS_API_SECRET",
     ),
-    (two_values, "The secret cannot be sent as it is", causes.CONFIGURATION, "Nothing was sent"),
-    (unfilled_template, "The secret does not look like a key", causes.CONFIGURATION, "template"),
-    (nowhere, "No worker has the secret", causes.CONFIGURATION, "right after release r-2"),
-    (older_is_back, "The secret from before is back", causes.CONFIGURATION, "right after release r-1"),
-    (another_placed, "Another secret was placed", causes.CONFIGURATION, "with release r-2"),
-    (pointed_elsewhere, "The record points to another place", causes.CONFIGURATION, "Ira Quist"),
-    (passed, "This secret is not the account's any more", causes.CONFIGURATION, "sandbox_new_ops"),
-    (against_a_sandbox, "A key of the real Icypeas was used", causes.CONFIGURATION, "ICYPEAS_BASE_URL"),
-    (switched_off, "Icypeas lets no key of this account in", causes.VENDOR, "nothing changed on our side"),
-    (needs_user_id, "Icypeas wants the account's user id", causes.CONFIGURATION, "No user id is entered"),
-    (unpaid, "The subscription is unpaid", causes.VENDOR, "waits for a payment"),
-    (no_credits, "The credits do not suffice", causes.VENDOR, "Sandbox"),
-    (retired, "Icypeas retires keys as a way in", causes.VENDOR, "API keys were retired"),
-    (forbidden_by_policy, "A policy forbids keys", causes.VENDOR, "security policy of your organization"),
-    (forbidden, "Icypeas knows the key and forbids the call", causes.VENDOR, "plan"),
-    (too_many, "Too many calls for this route", causes.VENDOR, "Nothing was created"),
-    (not_taken, "Icypeas did not take the input", causes.CONFIGURATION, "nothing is charged"),
-    (their_trouble, "Icypeas has trouble of its own", causes.VENDOR, "free call"),
-    (silent, "Icypeas could not be reached", causes.NETWORK, "nothing was sent"),
-    (unclear, "The answer never came", causes.NETWORK, "never sent again"),
-    (other_environment, "The key belongs to another environment", causes.POLICY, "serves prod"),
-    (scope_lost, "The scope email-verification:bulk was lost", causes.POLICY, "Rotation of March"),
+    (two_values, "The secret cannot be sent as it is", facts.CONFIGURATION, "Nothing was sent"),
+    (unfilled_template, "The secret does not look like a key", facts.CONFIGURATION, "template"),
+    (nowhere, "No worker has the secret", facts.CONFIGURATION, "right after release r-2"),
+    (older_is_back, "The secret from before is back", facts.CONFIGURATION, "right after release r-1"),
+    (another_placed, "Another secret was placed", facts.CONFIGURATION, "with release r-2"),
+    (pointed_elsewhere, "The record points to another place", facts.CONFIGURATION, "Ira Quist"),
+    (passed, "This secret is not the account's any more", facts.CONFIGURATION, "sandbox_new_ops"),
+    (against_a_sandbox, "A key of the real Icypeas was used", facts.CONFIGURATION, "ICYPEAS_BASE_URL"),
+    (switched_off, "Icypeas lets no key of this account in", facts.VENDOR, "nothing changed on our side"),
+    (needs_user_id, "Icypeas wants the account's user id", facts.CONFIGURATION, "No user id is entered"),
+    (unpaid, "The subscription is unpaid", facts.VENDOR, "waits for a payment"),
+    (no_credits, "The credits do not suffice", facts.VENDOR, "Sandbox"),
+    (retired, "Icypeas retires keys as a way in", facts.VENDOR, "API keys were retired"),
+    (forbidden_by_policy, "A policy forbids keys", facts.VENDOR, "security policy of your organization"),
+    (forbidden, "Icypeas knows the key and forbids the call", facts.VENDOR, "plan"),
+    (too_many, "Too many calls for this route", facts.VENDOR, "Nothing was created"),
+    (not_taken, "Icypeas did not take the input", facts.CONFIGURATION, "nothing is charged"),
+    (their_trouble, "Icypeas has trouble of its own", facts.VENDOR, "free call"),
+    (silent, "Icypeas could not be reached", facts.NETWORK, "nothing was sent"),
+    (unclear, "The answer never came", facts.NETWORK, "never sent again"),
+    (other_environment, "The key belongs to another environment", facts.POLICY, "serves prod"),
+    (scope_lost, "The scope email-verification:bulk was lost", facts.POLICY, "Rotation of March"),
     (
         scope_lost_in_a_rotation,
         "The scope email-verification:bulk was lost in a rotation",
-        causes.POLICY,
+        facts.POLICY,
         "left out by mistake",
     ),
-    (scope_missing, "The scope email-verification:bulk is missing", causes.POLICY, "not granted"),
-    (over_the_cap, "A cap or a budget is used up", causes.POLICY, "daily cap"),
-    (let_go, "The key record lets nothing out", causes.POLICY, "is revoked"),
+    (scope_missing, "The scope email-verification:bulk is missing", facts.POLICY, "not granted"),
+    (over_the_cap, "A cap or a budget is used up", facts.POLICY, "daily cap"),
+    (let_go, "The key record lets nothing out", facts.POLICY, "is revoked"),
 ]
 
 

@@ -10,7 +10,8 @@ import pytest
 from django.test import Client
 
 from enrichment.models import EnrichmentJob
-from keys import causes, explainer, services
+from keys import explainer, services
+from keys.causes import facts
 from keys.choices import Outcome
 from keys.clock import db_now
 from keys.models import Call, KeyRecord, Presence, Worker
@@ -87,7 +88,7 @@ def test_secret_that_is_not_everywhere_comes_first(key: KeyRecord) -> None:
     told = why(call(key, Outcome.VENDOR_401))
 
     assert told.cause.title == "1 of 2 workers have no secret"
-    assert (told.cause.source, "r-2291" in told.cause.text) == (causes.CONFIGURATION, True)
+    assert (told.cause.source, "r-2291" in told.cause.text) == (facts.CONFIGURATION, True)
     assert "Rotating" in told.cause.will_not_help
 
 
@@ -147,7 +148,7 @@ def test_nobody_let_in_points_at_the_account(key: KeyRecord) -> None:
 
     told = why(call(key, Outcome.VENDOR_401))
 
-    assert (told.cause.source, told.calls) == (causes.VENDOR, 2)
+    assert (told.cause.source, told.calls) == (facts.VENDOR, 2)
     assert "switched on" in told.cause.steps[0]
 
 
@@ -315,7 +316,7 @@ def test_lost_scope_names_who_took_it_and_why(key: KeyRecord) -> None:
 
     assert told.cause.title == "The scope email-verification:bulk was lost"
     assert "Mira Okafor" in told.cause.text
-    assert told.cause.source == causes.POLICY
+    assert told.cause.source == facts.POLICY
 
 
 @pytest.mark.parametrize("outcome", [outcome for outcome in Outcome if outcome != Outcome.OK])
