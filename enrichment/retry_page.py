@@ -11,7 +11,7 @@ from django.db.models import Count, Min
 from django.urls import reverse
 from django.utils.http import urlencode
 
-from enrichment import column_mapping, csv_export, operations, selectors
+from enrichment import column_mapping, csv_export, operations
 from enrichment.choices import JobState, RowState
 from enrichment.job_page import UNFAMILIAR, advice_of
 from enrichment.lookup_forms import LEFT_OUT, InputsForm
@@ -64,7 +64,7 @@ def page(job: EnrichmentJob) -> Page:
         .annotate(rows=Count("id"), text=Min("reason"), state=Min("state"))
     )
     is_over = attempts.is_over(job)
-    costs = {} if is_over else selectors.costs_of_asking(job, attempts.sendable(job))
+    costs = {} if is_over else attempts.costs(job)
     first = attempts.correctable(job).order_by().values_list("reason_code").annotate(Min("position"))
     correctable = {} if is_over else dict(first)
     groups = [_group(job, entry, costs, correctable) for entry in found]

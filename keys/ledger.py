@@ -268,12 +268,15 @@ def reserve(*, key: KeyRecord, operation: str, job: int, credits: Decimal, note:
         return
     with transaction.atomic():
         account = Account.objects.select_for_update(no_key=True).get(id=key.account_id)
-        if not KeyRecord.objects.filter(id=key.id, account=account).exists():
+        # As it is now: a page, or a question at a terminal, may have shown it long before.
+        present = KeyRecord.objects.filter(id=key.id, account=account).first()
+        if present is None:
             raise ReservationError(
                 f"{key.name} was just moved from {account.name} to another account. Look at the figures again.",
                 limit="account",
                 fits=ZERO,
             )
+        key = present
         left = available(account).credits
         if left is not None and credits > left:
             raise ReservationError(

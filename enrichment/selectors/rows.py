@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -217,10 +218,13 @@ def failure_reasons(job: EnrichmentJob) -> list[Mapping[str, Any]]:
     ]
 
 
-def costs_of_asking(job: EnrichmentJob, rows: QuerySet[EnrichmentRow]) -> dict[str, Decimal]:
-    """The most that asking `rows` of a job can cost, by reason code: each question once, known answers for nothing."""
+def costs_of_asking(
+    job: EnrichmentJob, rows: QuerySet[EnrichmentRow], *, fresh_after: datetime | None
+) -> dict[str, Decimal]:
+    """The most that asking `rows` of a job can cost, by reason code: each question once, answers that are known since
+    `fresh_after` for nothing (None: none is fresh)."""
     known = Question.objects.filter(
-        realm=job.realm, operation=job.operation, latest_answer__answered_at__gte=job.fresh_after or db_now()
+        realm=job.realm, operation=job.operation, latest_answer__answered_at__gte=fresh_after or db_now()
     )
     questions = rows.order_by().values_list("reason_code")
     asked = questions.annotate(n=Count("digest", distinct=True, filter=~Q(digest__in=known.values("digest"))))

@@ -7,12 +7,13 @@ the draft already or in the finished job; the original cells stay as they came.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from decimal import Decimal
 
 from django.db import transaction
 from django.db.models import F, QuerySet
 
-from enrichment import operations
+from enrichment import operations, selectors
 from enrichment.choices import JobState, RowState
 from enrichment.models import EnrichmentJob, EnrichmentRow
 from enrichment.operations.base import Skipped, digest
@@ -141,11 +142,9 @@ def retry(actor: audit.Actor, job_id: int, codes: Sequence[str]) -> EnrichmentJo
         refused = gate.refusal(job.key, environment=job.environment, scope=scope)
         if refused:
             raise AttemptError(refused[1], outcome=refused[0])
-        rows = sendable(job).filter(reason_code__in=list(codes))
-        chosen = EnrichmentRow.objects.filter(id__in=list(rows.values_list("id", flat=True)))
         count = move_rows(
             job.id,
-            chosen,
+            sendable(job).filter(reason_code__in=list(codes)),
             RowState.WAITING,
             reason_code="",
             reason="",
@@ -156,8 +155,7 @@ def retry(actor: audit.Actor, job_id: int, codes: Sequence[str]) -> EnrichmentJo
         if not count:
             raise AttemptError("No row has one of the chosen reasons any more. Reload the page.")
         job.prepared_at = None
-        if job.freshness_days:  # with 0 the answers of this job's own start are as fresh as was asked for
-            job.fresh_after = db_now() - timedelta(days=job.freshness_days)
+        job.fresh_after = next_fresh_after(job)
         try:
             credits = reservations.cover(job, note="next attempt")
         except ledger.ReservationError as error:
@@ -186,6 +184,16 @@ def retry(actor: audit.Actor, job_id: int, codes: Sequence[str]) -> EnrichmentJo
         )
         job.refresh_from_db()
     return job
+
+
+def next_fresh_after(job: EnrichmentJob) -> datetime | None:
+    """Since when an answer is fresh for the next attempt. With 0 days those of the job's own start are as fresh as asked."""
+    return db_now() - timedelta(days=job.freshness_days) if job.freshness_days else job.fresh_after
+
+
+def costs(job: EnrichmentJob) -> dict[str, Decimal]:
+    """The most that the next attempt can cost, by reason code."""
+    return selectors.costs_of_asking(job, sendable(job), fresh_after=next_fresh_after(job))
 
 
 def _may_spend(actor: audit.Actor) -> None:

@@ -93,11 +93,15 @@ def _collect(job: EnrichmentJob, batch: Batch) -> None:
         raise
     pages = place.get("pages", 0) + 1
     seen = _digest(page.items)
-    answers.record_items(batch, page.items)
-    if answers.unsettled(batch) == 0:
-        answers.close(batch)
+    with transaction.atomic():  # or a kill in between would leave what is settled to nobody
+        answers.record_items(batch, page.items)
+        is_settled = answers.unsettled(batch) == 0
+        if is_settled:
+            answers.close(batch)
+    if is_settled:
+        return
     # A page that came a moment ago will come for ever; one too many pages do the same more slowly.
-    elif page.cursor is not None and pages < _most_pages(batch) and seen != place.get("seen"):
+    if page.cursor is not None and pages < _most_pages(batch) and seen != place.get("seen"):
         mine.update(cursor={"pages": pages, "cursor": page.cursor, "seen": seen})
     else:
         _begin_pass(mine, batch)

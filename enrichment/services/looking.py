@@ -15,7 +15,7 @@ from enrichment.choices import BatchState, JobState, Mode
 from enrichment.models import Batch, BatchItem, EnrichmentJob
 from enrichment.providers.base import ItemState, ProviderFile, ProviderItem
 from enrichment.services import answers, batching, collecting, decisions, provider_call, reads, send_path
-from enrichment.services.transitions import finish_if_done, tell
+from enrichment.services.transitions import finish_if_done, heard, tell
 from keys import limiter
 from keys.clock import db_now
 
@@ -66,7 +66,7 @@ def look(job: EnrichmentJob) -> bool:
     assert job.key is not None
     due = Batch.objects.filter(job=job, state__in=(BatchState.SENT, BatchState.DOUBT), next_at__lte=db_now())
     modes = set(due.values_list("mode", flat=True))
-    ways = {Mode.BULK: look_at_files, Mode.SINGLE: look_at_singles, Mode.DIRECT: _give_up_direct}
+    ways = {Mode.BULK: look_at_files, Mode.SINGLE: look_at_singles, Mode.DIRECT: give_up_direct}
     for mode in modes:
         ways[Mode(mode)](job)
     if modes:
@@ -74,7 +74,7 @@ def look(job: EnrichmentJob) -> bool:
     return bool(modes)
 
 
-def _give_up_direct(job: EnrichmentJob) -> None:
+def give_up_direct(job: EnrichmentJob) -> None:
     """Calls that may have arrived and that no listing knows: within the limit that was set before the start they are
     paid again, beyond it a person decides."""
     lost = Batch.objects.filter(job=job, mode=Mode.DIRECT, state=BatchState.DOUBT)
@@ -167,9 +167,7 @@ def look_at_files(job: EnrichmentJob) -> None:
     # Also one that is older than all pages that we read: no later look would go further back.
     for batch in by_name.values():
         _not_seen(batch)
-    EnrichmentJob.objects.filter(id__in={batch.job_id for batch in batches}).update(
-        heard_at=db_now(), state_text=""
-    )
+    heard({batch.job_id for batch in batches})
 
 
 def _take_turn(job: EnrichmentJob, again_s: float) -> list[Batch]:
@@ -322,8 +320,9 @@ def _take_in(batch: Batch, found: ProviderItem, others: Sequence[ProviderItem] =
     if claimed.claims > send_path.MAX_CLAIMS:
         collecting.leave_unread(claimed)
         return True
-    answers.record_items(claimed, [found, *others])
-    return _settle(claimed)
+    with transaction.atomic():  # or a kill in between would leave what is settled to nobody
+        answers.record_items(claimed, [found, *others])
+        return _settle(claimed)
 
 
 def _look_deeper(

@@ -62,12 +62,8 @@ def _choose_leads(job: EnrichmentJob, waiting: QuerySet[EnrichmentRow]) -> int:
     """
     waiting.filter(is_lead=True).update(is_lead=False)  # a row that is sent again, beside a corrected one
     sent = (RowState.IN_FLIGHT, RowState.UNCERTAIN)
-    stands = list(
-        EnrichmentRow.objects.filter(job=job, is_lead=True, state__in=sent).values_list(
-            "question_id", flat=True
-        )
-    )
-    free = waiting.exclude(question_id__in=stands) if stands else waiting
+    stands = EnrichmentRow.objects.filter(job=job, is_lead=True, state__in=sent, question__isnull=False)
+    free = waiting.exclude(question_id__in=stands.values("question_id")) if stands.exists() else waiting
     groups = free.order_by().values("question_id").annotate(first=Min("id"))
     firsts = array("q", groups.values_list("first", flat=True).iterator())
     chunks = (firsts[start : start + CHUNK].tolist() for start in range(0, len(firsts), CHUNK))

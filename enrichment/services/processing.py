@@ -221,10 +221,17 @@ def _due_in(job: EnrichmentJob, busy_s: list[float]) -> float | None:
 
 
 def _free_unsent(job: EnrichmentJob) -> float | None:
-    """What a paused job still does that may not even read: other jobs may ask what it has not sent. Seconds until the
-    lease of a batch ends that its worker did not let go, None when there is none."""
+    """What a paused job still does that may not even read: other jobs may ask what it has not sent, and a lost call that
+    nothing looks up waits for a person at once. Seconds until the lease of a batch ends that its worker did not let go,
+    None when there is none."""
     batching.dissolve_unsent(job)
-    left = Batch.objects.filter(job=job, state=BatchState.READY).aggregate(lease=Min("lease_until"))["lease"]
+    looking.doubt_crashed_sends(job)
+    if (
+        job.paid_again >= job.pay_again_limit
+    ):  # else what was lost is sent again on resume, as was wanted at the start
+        looking.give_up_direct(job)
+    held = Batch.objects.filter(job=job, state__in=(BatchState.READY, BatchState.SENDING))
+    left = held.aggregate(lease=Min("lease_until"))["lease"]
     return max((left - db_now()).total_seconds(), TICK_S) if left else None
 
 

@@ -14,7 +14,7 @@ from functools import partial
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Case, F, QuerySet, Value, When
+from django.db.models import QuerySet
 from django.urls import reverse
 
 from enrichment import operations
@@ -48,7 +48,7 @@ from enrichment.services.answers import (
     return_rows,
 )
 from enrichment.services.provider_call import call, errand_for, keep_look, persist
-from enrichment.services.transitions import lock_job, move_rows, pause, pause_fellows, tell
+from enrichment.services.transitions import heard, lock_job, move_rows, pause, pause_fellows, tell
 from keys import gate, limiter
 from keys.clock import db_now
 from keys.models import Account
@@ -204,15 +204,9 @@ def _sent(batch: Batch, ref: str, mode: Mode) -> None:
         claims=0,
         message="",
     )
-    _heard(batch.job_id)
+    heard([batch.job_id])
     if mode == Mode.SINGLE:
         keep_look(batch)
-
-
-def _heard(job_id: int) -> None:
-    """A clear answer came: what the page says of the last try is over. A job that was stopped meanwhile says why."""
-    text = Case(When(state=JobState.RUNNING, then=Value("")), default=F("state_text"))
-    EnrichmentJob.objects.filter(id=job_id).update(heard_at=db_now(), state_text=text)
 
 
 def _sent_alone(batch: Batch, ref: str) -> None:
@@ -241,9 +235,10 @@ def _answered(batch: Batch, items: Sequence[ProviderItem]) -> None:
         BatchItem.objects.bulk_update([item for item in left.values() if item.provider_id], ["provider_id"])
         if not any(item.provider_id for item in left.values()):
             close(batch)
-            _heard(batch.job_id)
+            heard([batch.job_id])
             return
-    _sent(batch, "", Mode.SINGLE)
+        # With the ids or not at all: searches that can be read must not count as a call that nothing looks up.
+        _sent(batch, "", Mode.SINGLE)
 
 
 def _fetched(batch: Batch, page: LeadPage) -> None:
@@ -260,7 +255,7 @@ def _fetched(batch: Batch, page: LeadPage) -> None:
             size=len(page.items), cursor={**(batch.cursor or {}), "next": page.token}, sent_at=db_now()
         )
         close(batch)
-        _heard(job.id)
+        heard([job.id])
 
 
 def _doubt(batch: Batch, message: str) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Count, F, QuerySet
+from django.db.models import Case, Count, F, QuerySet, Value, When
 
 from enrichment.choices import ANSWERED_ROWS, OPEN_ROWS, WORKED_ON, JobState, PauseReason, RowState
 from enrichment.models import EnrichmentJob, EnrichmentRow, JobEvent
@@ -35,6 +36,10 @@ def move_rows(job_id: int, rows: QuerySet[EnrichmentRow], to: RowState, **change
     # Counted before they move: `rows` may be chosen by the state that they leave. An answered row stays answered.
     useful = rows.filter(question__latest_answer__is_good=True).count() if to in ANSWERED_ROWS else 0
     moved = rows.update(state=to, **changes)
+    if moved != sum(before.values()):
+        # PostgreSQL sees more with each statement: answers of another job made rows into some of `rows` in between.
+        _recount(job_id)
+        return moved
     deltas: dict[str, int] = {f"rows_{to.value}": moved, "useful_results": useful}
     for state, count in before.items():
         deltas[f"rows_{state}"] = deltas.get(f"rows_{state}", 0) - count
@@ -42,6 +47,22 @@ def move_rows(job_id: int, rows: QuerySet[EnrichmentRow], to: RowState, **change
         **{name: F(name) + delta for name, delta in deltas.items()}
     )
     return moved
+
+
+def _recount(job_id: int) -> None:
+    """The counters of a locked job from its rows."""
+    rows = EnrichmentRow.objects.filter(job_id=job_id).order_by()
+    counts = dict(rows.values_list("state").annotate(Count("id")))
+    useful = rows.filter(state__in=ANSWERED_ROWS, answer__is_good=True).count()
+    EnrichmentJob.objects.filter(id=job_id).update(
+        useful_results=useful, **{f"rows_{state.value}": counts.get(state, 0) for state in RowState}
+    )
+
+
+def heard(job_ids: Collection[int]) -> None:
+    """A clear answer came: what the page says of the last try is over. A job that was stopped meanwhile says why."""
+    text = Case(When(state=JobState.RUNNING, then=Value("")), default=F("state_text"))
+    EnrichmentJob.objects.filter(id__in=job_ids).update(heard_at=db_now(), state_text=text)
 
 
 def tell(job_id: int, text: str, *, icon: str, tone: str = "", person: str = "") -> None:

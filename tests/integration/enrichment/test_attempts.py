@@ -176,3 +176,19 @@ def test_next_attempt_takes_no_answer_that_is_older_than_the_job_allows(engine: 
 
     assert (row(job, 1).state, row(job, 2).state) == ("found", "found")
     assert paid_inputs(engine.sandbox)[("ann@sbx-found.example",)] == 2
+
+
+def test_retry_costs_what_its_page_says_when_known_answers_have_grown_old(engine: Engine) -> None:
+    first = engine.run(engine.start(["ann@sbx-found.example"]))
+    Answer.objects.filter(job=first).update(answered_at=db_now() - timedelta(days=93))
+    job = engine.run(engine.start(["ann at sbx-found.example", "bob@sbx-found.example"]))
+    attempts.correct_row(Actor(engine.person), job.id, 1, {"email": "ann@sbx-found.example"})
+    # As if it had been started five days before today, when that answer was still fresh.
+    EnrichmentJob.objects.filter(id=job.id).update(fresh_after=db_now() - timedelta(days=95))
+    job.refresh_from_db()
+    shown = attempts.costs(job)[attempts.CORRECTED]
+
+    before = ledger.job_sums(job.id).reserved
+    submission.retry_rows(Actor(engine.person), job.id, [attempts.CORRECTED])
+
+    assert shown == ledger.job_sums(job.id).reserved - before == job.price

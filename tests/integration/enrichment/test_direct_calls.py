@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from enrichment import operations
-from enrichment.models import Batch, EnrichmentJob
+from enrichment.models import Batch, BatchItem, EnrichmentJob
 from enrichment.operations.email_verification import EMAIL_VERIFICATION
 from enrichment.providers import factory
 from enrichment.providers.base import (
@@ -24,7 +24,7 @@ from enrichment.providers.base import (
     UncertainOutcomeError,
     Verdict,
 )
-from enrichment.services import decisions, processing
+from enrichment.services import decisions, processing, send_path, submission
 from keys import ledger
 from keys.clock import db_now
 from people.audit import Actor
@@ -220,3 +220,54 @@ def test_person_decides_about_a_lost_call(
 
     assert job.rows_uncertain == 0
     assert ledger.job_sums(job.id).charged == (8 if decide is decisions.send_again else 4) * job.price
+
+
+def test_ids_of_searches_that_still_run_are_kept_with_the_way_they_are_read_or_not_at_all(
+    engine: Engine, provider: DirectProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else, after the end of a worker in between, searches that can be read would be paid again."""
+    ask, sent = provider.ask, send_path._sent
+
+    def still_running(request: BulkRequest) -> Sequence[ProviderItem]:
+        return [replace(item, state=ItemState.PENDING, verdict=None) for item in ask(request)[:2]]
+
+    def die(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(provider, "ask", still_running)
+    monkeypatch.setattr(send_path, "_sent", die)
+    job = engine.start(3)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run(job)
+    monkeypatch.setattr(send_path, "_sent", sent)
+
+    batch = Batch.objects.get(job=job)
+    assert (batch.state, batch.mode) == ("sending", "direct")
+    assert set(BatchItem.objects.filter(batch=batch).values_list("provider_id", flat=True)) == {""}
+    assert not job.rows.filter(state="uncertain").exists()
+
+
+def test_lost_call_of_a_job_whose_key_was_refused_keeps_no_other_job_waiting(
+    engine: Engine, provider: DirectProvider
+) -> None:
+    provider.troubles = [UncertainOutcomeError("timed out"), KeyRejectedError("no")]
+    job = engine.run(engine.start(8))
+    assert (job.state, job.pause_reason, job.rows_uncertain) == ("paused", "key", 4)
+
+    other = engine.run(engine.start(8, is_again=True))
+
+    assert (other.state, other.rows_uncertain, other.rows_found) == ("completed", 4, 4)
+    assert [len(call) for call in provider.calls] == [4, 4, 4]
+
+
+def test_lost_call_of_a_job_whose_key_was_refused_is_paid_again_on_resume_within_its_limit(
+    engine: Engine, provider: DirectProvider
+) -> None:
+    provider.troubles = [UncertainOutcomeError("timed out"), KeyRejectedError("no")]
+    job = engine.run(engine.start(8, pay_again_limit=Decimal("0.4")))
+    assert (job.state, job.rows_uncertain) == ("paused", 0)
+
+    submission.resume_job(Actor(engine.person), job.id)
+    engine.run(job)
+
+    assert (job.state, job.rows_found, job.paid_again) == ("completed", 8, Decimal("0.4"))

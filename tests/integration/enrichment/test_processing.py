@@ -8,9 +8,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import transaction
+from django.db.models import OuterRef, QuerySet, Subquery
 
 from enrichment import tasks
-from enrichment.choices import BatchState, RowState
+from enrichment.choices import BatchState, PauseReason, RowState
 from enrichment.models import Answer, Batch, EnrichmentJob, EnrichmentRow, Question
 from enrichment.providers import factory
 from enrichment.providers.base import BadInputError
@@ -27,6 +29,7 @@ from enrichment.services import (
     send_path,
     submission,
 )
+from enrichment.services.transitions import lock_job, move_rows, pause
 from keys import ledger, presence
 from keys.clock import db_now
 from keys.models import Account, Call, JobUse, KeyRecord, LedgerEntry, Worker
@@ -111,11 +114,11 @@ def test_duplicates_share_one_paid_answer(engine: Engine) -> None:
     assert len(set(EnrichmentRow.objects.filter(job=job).values_list("answer", flat=True))) == 2
 
 
-def look_up(engine: Engine) -> EnrichmentJob:
+def look_up(engine: Engine, email: str = "ann@sbx-found.example") -> EnrichmentJob:
     return submission.look_up(
         actor(engine),
         operation="email-verification",
-        told={"email": "ann@sbx-found.example"},
+        told={"email": email},
         key=engine.key,
         purpose="",
         freshness_days=90,
@@ -1285,3 +1288,64 @@ def test_batch_that_another_worker_sent_meanwhile_is_neither_claimed_nor_taken_a
     assert (job.state, job.rows_found + job.rows_not_found) == ("completed", 3)
     assert_paid_once(engine.sandbox, times=3)
     assert engine.sent() == 1
+
+
+@pytest.mark.parametrize("is_list", [True, False])
+def test_batch_whose_last_answer_is_unclear_is_left_to_a_person_when_the_worker_dies(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, is_list: bool
+) -> None:
+    lines = ["a@sbx-unknownstatus.example"]
+    job = engine.start(lines) if is_list else look_up(engine, lines[0])
+    kill_once(monkeypatch, answers, "close", after=False)
+    with pytest.raises(Killed):
+        engine.run(job)
+
+    Batch.objects.update(
+        lease_until=db_now() + timedelta(seconds=1)
+    )  # the dead worker's lease still keeps others off
+    engine.run(job)
+
+    assert (job.state, job.rows_uncertain) == ("completed", 1)
+    assert decisions.uncertain_batches().filter(job=job).count() == 1
+
+
+def test_look_keeps_the_reason_of_a_paused_job(engine: Engine) -> None:
+    engine.switch(speed=0)
+    job = engine.start(2)
+    while not job.rows_in_flight:
+        engine.step(job)
+    with transaction.atomic():
+        pause(lock_job(job.id), PauseReason.CREDITS, "Paused: no credits.")
+
+    looking.look_at_files(EnrichmentJob.objects.get(id=job.id))
+
+    assert EnrichmentJob.objects.get(id=job.id).state_text == "Paused: no credits."
+
+
+class SeesMoreLater(QuerySet[EnrichmentRow]):
+    """As PostgreSQL does: between its two statements another transaction has answered a question."""
+
+    def update(self, **changes: Any) -> int:
+        later = Question.objects.get(inputs={"email": "b@x.example"})
+        later.latest_answer = Answer.objects.latest("id")
+        later.save()
+        return super().update(**changes)
+
+
+def test_counters_fit_the_rows_when_another_job_answers_between_two_statements(engine: Engine) -> None:
+    engine.run(engine.start(["a@x.example"]))
+    engine.switch(speed=0)
+    job = engine.start(["a@x.example", "b@x.example", "c@x.example"], freshness_days=0)
+    while not job.rows_in_flight:
+        engine.step(job)
+    rows = SeesMoreLater(EnrichmentRow).filter(job=job, question__latest_answer__isnull=False)
+    answer = Subquery(Question.objects.filter(id=OuterRef("question_id")).values("latest_answer_id")[:1])
+
+    with transaction.atomic():
+        lock_job(job.id)
+        assert move_rows(job.id, rows, RowState.CACHED, answer_id=answer) == 2
+
+    now = EnrichmentJob.objects.get(id=job.id)
+    assert (now.rows_cached, now.rows_in_flight, sum(now.counts.values())) == (2, 1, 3)
+    good = EnrichmentRow.objects.filter(job=job, state="cached", answer__is_good=True).count()
+    assert now.useful_results == good

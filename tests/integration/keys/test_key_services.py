@@ -185,6 +185,14 @@ def test_record_stays_on_its_account_while_jobs_hold_credits_there(spec: KeySpec
     assert change_key(NOBODY, key, replace(spec, account="Second"), reason="x").account.name == "Second"
 
 
+def test_reservation_meets_the_cap_that_stands_now_and_not_the_one_that_was_read(spec: KeySpec) -> None:
+    stale = create_key(NOBODY, replace(spec, daily_cap=Decimal(100)))
+    KeyRecord.objects.filter(id=stale.id).update(daily_cap=Decimal(10))  # while a terminal asks "Start?"
+
+    with pytest.raises(ledger.ReservationError, match="leaves 10"):
+        ledger.reserve(key=stale, operation="email-search", job=7, credits=Decimal(11))
+
+
 def test_reservation_for_a_record_that_was_just_moved_is_refused(spec: KeySpec) -> None:
     stale = create_key(NOBODY, replace(spec, account="Main"))
     assert stale.account.name == "Main"  # read, as by a page that starts a job now
