@@ -8,7 +8,6 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from enrichment import selectors
-from enrichment.choices import ACTIVE
 from keys import findings as key_findings
 from keys import selectors as key_selectors
 from people import notices
@@ -32,7 +31,7 @@ def frame(request: HttpRequest) -> dict[str, Any]:
     if user is None or not user.is_authenticated:
         return {"frame": shown}
     # A paused job is not over and does not run: the words fit every job that is counted.
-    unfinished = selectors.visible_to(user).filter(state__in=ACTIVE).count()
+    unfinished = selectors.count_unfinished(user)
     main = [
         _item(request, "Overview", "enrichment:overview", "layout-dashboard"),
         _item(

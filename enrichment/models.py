@@ -9,6 +9,7 @@ from django.db import models
 
 from enrichment.choices import (
     ACTIVE,
+    SILENT_PAUSES,
     TERMINAL,
     BatchState,
     HookState,
@@ -198,6 +199,11 @@ class EnrichmentJob(models.Model):
     def is_sampling(self) -> bool:
         """Only the rows of the sample may be sent."""
         return self.sample_rows > 0 and self.sampled_at is None
+
+    @property
+    def is_silent(self) -> bool:
+        """Paused for a reason for which not even answers can be read."""
+        return self.state == JobState.PAUSED and self.pause_reason in SILENT_PAUSES
 
 
 class Question(models.Model):

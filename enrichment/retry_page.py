@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Count, Min
+from django.db.models import Count, Max, Min
 from django.urls import reverse
 from django.utils.http import urlencode
 
@@ -61,7 +61,7 @@ def page(job: EnrichmentJob) -> Page:
         EnrichmentRow.objects.filter(job=job, state__in=(RowState.FAILED, RowState.SKIPPED))
         .order_by()
         .values("reason_code")
-        .annotate(rows=Count("id"), text=Min("reason"), state=Min("state"))
+        .annotate(rows=Count("id"), text=Min("reason"), state=Min("state"), other=Max("state"))
     )
     is_over = attempts.is_over(job)
     costs = {} if is_over else attempts.costs(job)
@@ -80,6 +80,10 @@ def _group(
     title = TITLES.get(code, entry["text"])
     can_send, first = code in costs, correctable.get(code)
     rows = reverse("enrichment:job_detail", args=[job.id])
+    # Uncertain rows may have the same reason, and may have been paid: they are not among these.
+    wanted = (
+        {"reason": code} if entry["state"] != entry["other"] else {"state": entry["state"], "reason": code}
+    )
     return Group(
         code=code,
         title=title,
@@ -88,14 +92,14 @@ def _group(
         rows=entry["rows"],
         credits=costs.get(code, Decimal(0)),
         can_send=can_send,
-        rows_url=f"{rows}?{urlencode({'reason': code})}#results",
+        rows_url=f"{rows}?{urlencode(wanted)}#results",
         correct_url=correct_url(job.id, first, code) if first is not None else "",
-        download_url=_download_url(job, code) if attempts.is_over(job) and job.upload_id else "",
+        download_url=_download_url(job, wanted) if attempts.is_over(job) and job.upload_id else "",
     )
 
 
-def _download_url(job: EnrichmentJob, code: str) -> str:
-    query = urlencode({"preset": csv_export.RAW, "reason": code})
+def _download_url(job: EnrichmentJob, wanted: Mapping[str, str]) -> str:
+    query = urlencode({"preset": csv_export.RAW, **wanted})
     return f"{reverse('enrichment:job_export', args=[job.id])}?{query}"
 
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from itertools import islice
 from typing import Any
 
 from django.db.models import Max, Q, QuerySet
 from django.utils import timezone
 
-from keys import calls, use
+from keys import calls, job_links, use
 from keys.call_filter import GROUPS, REFUSED, CallFilter, Place
 from keys.choices import POLICY_OUTCOMES, Outcome
 from keys.findings import words_of_day
-from keys.inventory import CallLine, call_line, may_see_jobs_of, names_whose_jobs_show
+from keys.inventory import CallLine, call_line
 from keys.models import Call, JobUse, KeyRecord
 from keys.scopes import ACCOUNT_READ
 from people.models import User
 
 PAGE = 50
+CHUNK = 1_000  # calls that an export reads at a time
 PEOPLE = 30  # names that the filter offers
 
 
@@ -72,10 +74,10 @@ def get_page(key: KeyRecord, wanted: CallFilter, user: User) -> CallPage:
         )  # the last bound is one that an index takes
     shown = list(found[: PAGE + 1])
     has_more, shown = len(shown) > PAGE, shown[:PAGE]
-    names = names_whose_jobs_show(user)
+    openable = job_links.openable(user, [call.job for call in shown])
     since = calls.kept_since()
     return CallPage(
-        lines=[call_line(call, names) for call in shown],
+        lines=[call_line(call, openable) for call in shown],
         newest=wanted.address() if wanted.before else "",
         older=wanted.address(before=Place(shown[-1].at, shown[-1].id)) if has_more else "",
         shown=f"{len(shown)} call{'' if len(shown) == 1 else 's'} on this page",
@@ -153,21 +155,26 @@ EXPORT_COLUMNS = (
 
 def export_rows(key: KeyRecord, wanted: CallFilter, user: User) -> Iterator[list[str]]:
     """Every call of a filter as text cells, newest first. A job that this person may not open has no name."""
-    names = names_whose_jobs_show(user)
-    for call in filter_calls(key, wanted).iterator(chunk_size=1000):
-        yield [
-            call.at.isoformat(timespec="milliseconds"),
-            call.outcome,
-            call.message,
-            call.route,
-            call.scope,
-            str(call.job or ""),
-            call.job_text if may_see_jobs_of(call.person, names) else "",
-            call.person,
-            call.worker,
-            str(call.rows),
-            str(call.duration_ms),
-            str(call.status or ""),
-            call.fingerprint,
-            "yes" if call.is_probe else "",
-        ]
+    found = filter_calls(key, wanted).iterator(chunk_size=CHUNK)
+    while chunk := list(islice(found, CHUNK)):
+        openable = job_links.openable(user, [call.job for call in chunk])
+        yield from (_cells(call, openable) for call in chunk)
+
+
+def _cells(call: Call, openable: Collection[int]) -> list[str]:
+    return [
+        call.at.isoformat(timespec="milliseconds"),
+        call.outcome,
+        call.message,
+        call.route,
+        call.scope,
+        str(call.job or ""),
+        call.job_text if call.job in openable else "",
+        call.person,
+        call.worker,
+        str(call.rows),
+        str(call.duration_ms),
+        str(call.status or ""),
+        call.fingerprint,
+        "yes" if call.is_probe else "",
+    ]

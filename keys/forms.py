@@ -377,7 +377,7 @@ class KeyEditForm(KeyForm):
         self, key: KeyRecord, data: QueryDict | None = None, *, initial: dict[str, Any] | None = None
     ) -> None:
         self._key = key
-        self.news = ""
+        self.news, self.keeps_typed = "", True
         super().__init__(data, initial=initial or self._values())
         self.fields["rotate_by"].required = True
         self.fields["rotate_by"].help_text = ""
@@ -406,9 +406,10 @@ class KeyEditForm(KeyForm):
         """A form with what was typed, and with what stands now where somebody changed it meanwhile (everywhere, when nobody
         can say where). `key` is the record as it is now."""
         fresh = KeyEditForm(key)
-        changed = {name for fact in error.facts for name in FIELDS_OF_FACT.get(fact, (fact,))}
+        changed = {name for fact in error.facts or () for name in FIELDS_OF_FACT.get(fact, (fact,))}
         typed = {name: value for name, value in self.typed().items() if name not in changed}
-        kept = typed if error.facts else {"reason": typed["reason"]}
+        fresh.keeps_typed = error.facts is not None
+        kept = typed if fresh.keeps_typed else {"reason": typed["reason"]}
         fresh.initial.update({name: value for name, value in kept.items() if name != "version"})
         fresh.news = str(error)
         return fresh

@@ -7,6 +7,7 @@ The caller commits its intent after `admit` and before it sends, and ends with `
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -80,28 +81,37 @@ class Permit:
         return self.resolved.fingerprint
 
 
-def refusal(key: KeyRecord, *, environment: str, scope: str) -> tuple[Outcome, str] | None:
-    """Why this key may not make such a call, or None. Pages use it to say why a key is not offered."""
-    return _record_refusal(key, environment) or _scope_refusal(key, scope)
+def who_manages() -> str:
+    """Who can change a record that lets nothing out, asked when that is to be said."""
+    return who_can(Right.MANAGE_KEYS)
 
 
-def _record_refusal(key: KeyRecord, environment: str) -> tuple[Outcome, str] | None:
+def refusal(
+    key: KeyRecord, *, environment: str, scope: str, admins: Callable[[], str] = who_manages
+) -> tuple[Outcome, str] | None:
+    """Why this key may not make such a call, or None. Pages use it to say why a key is not offered; one that looks at many
+    keys gives `admins`, which asks once."""
+    return _record_refusal(key, environment, admins) or _scope_refusal(key, scope, admins)
+
+
+def _record_refusal(
+    key: KeyRecord, environment: str, admins: Callable[[], str] = who_manages
+) -> tuple[Outcome, str] | None:
     """State and environment of the record."""
-    admins = who_can(Right.MANAGE_KEYS)
     if key.state == KeyState.REVOKED:
         return (
             Outcome.POLICY_STATE,
-            f"{key.name} is revoked for good, so it lets nothing out. Start again with another key; {admins} can make one.",
+            f"{key.name} is revoked for good, so it lets nothing out. Start again with another key; {admins()} can make one.",
         )
     if key.state not in USABLE_STATES:
         return (
             Outcome.POLICY_STATE,
-            f"{key.name} is {KeyState(key.state).label.lower()}, so it lets nothing out. {admins} can change that.",
+            f"{key.name} is {KeyState(key.state).label.lower()}, so it lets nothing out. {admins()} can change that.",
         )
     if key.expires_at and key.is_expired:
         return (
             Outcome.POLICY_STATE,
-            f"{key.name} expired on {key.expires_at:%d %b %Y}. {admins} can renew it.",
+            f"{key.name} expired on {key.expires_at:%d %b %Y}. {admins()} can renew it.",
         )
     if key.environment != environment:
         return (
@@ -112,7 +122,7 @@ def _record_refusal(key: KeyRecord, environment: str) -> tuple[Outcome, str] | N
         return (
             Outcome.POLICY_ENVIRONMENT,
             f"{key.name} is a {key.environment} key on the {key.account.realm} account {key.account.name}. "
-            f"{admins} can move it to another account.",
+            f"{admins()} can move it to another account.",
         )
     return None
 
@@ -133,11 +143,12 @@ def _place_refusal(key: KeyRecord) -> tuple[Outcome, str] | None:
     return None
 
 
-def _scope_refusal(key: KeyRecord, scope: str) -> tuple[Outcome, str] | None:
+def _scope_refusal(
+    key: KeyRecord, scope: str, admins: Callable[[], str] = who_manages
+) -> tuple[Outcome, str] | None:
     if scope == ACCOUNT_READ or scope in key.scopes:
         return None
-    admins = who_can(Right.MANAGE_KEYS)
-    return Outcome.POLICY_SCOPE, f"{key.name} does not have the scope {scope}. {admins} can grant it."
+    return Outcome.POLICY_SCOPE, f"{key.name} does not have the scope {scope}. {admins()} can grant it."
 
 
 def _refusal_here(key: KeyRecord, errand: Errand) -> tuple[Outcome, str] | None:
@@ -269,11 +280,23 @@ def _midnight(at: datetime, zone: ZoneInfo) -> datetime:
 def note_refusal(errand: Errand, outcome: Outcome, message: str) -> None:
     """Write down what `refusal`, a cap or a budget stopped before it came here. Not inside the transaction that it ended."""
     key = KeyRecord.objects.get(id=errand.key_id)
-    _refuse(key, errand, outcome, message)
+    _refuse(key, errand, outcome, message, worker="")
 
 
-def _refuse(key: KeyRecord, errand: Errand, outcome: Outcome, message: str) -> GateRefusedError:
-    _write(key, errand, outcome=outcome, message=message, fingerprint="", status=None, duration_ms=0)
+def _refuse(
+    key: KeyRecord, errand: Errand, outcome: Outcome, message: str, *, worker: str | None = None
+) -> GateRefusedError:
+    """`worker` is this one unless told."""
+    _write(
+        key,
+        errand,
+        outcome=outcome,
+        message=message,
+        fingerprint="",
+        status=None,
+        duration_ms=0,
+        worker=settings.WORKER_NAME if worker is None else worker,
+    )
     return GateRefusedError(outcome, message)
 
 
@@ -291,6 +314,7 @@ def record(
         fingerprint=permit.fingerprint,
         status=status,
         duration_ms=duration_ms,
+        worker=settings.WORKER_NAME,
     )
     if errand.is_paid:
         breaker.learn(permit.account.id, outcome)
@@ -328,6 +352,7 @@ def _write(
     fingerprint: str,
     status: int | None,
     duration_ms: int,
+    worker: str,
 ) -> None:
     calls.write(
         Call(
@@ -339,7 +364,7 @@ def _write(
             job=errand.job,
             job_text=errand.job_text[:200],
             person=errand.person[:120],
-            worker=settings.WORKER_NAME,
+            worker=worker,
             at=db_now(),
             duration_ms=duration_ms,
             outcome=outcome,

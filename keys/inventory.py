@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -18,6 +18,7 @@ from keys import (
     finding_selectors,
     findings,
     hours,
+    job_links,
     ledger,
     lifecycle,
     presence,
@@ -32,8 +33,7 @@ from keys.hours import Hours, Outside
 from keys.models import Call, Finding, KeyRecord
 from keys.scopes import ACCOUNT_READ, SCOPES
 from people.models import AuditEntry, User
-from people.rights import Right
-from people.selectors import history_of, names_in_team_of
+from people.selectors import history_of
 
 PAGE = 50
 DAYS = 30
@@ -94,12 +94,12 @@ def list_page(wanted: selectors.KeyFilter, user: User, *, after: str = "", limit
     found: list[KeyRecord] = list(keys.order_by("-severity", "-used", "id")[: limit + 1])
     shown = found[:limit]
     spent = use.charged_per_day_by_key([key.id for key in shown], DAYS)
-    names = names_whose_jobs_show(user)
-    lines = [_line(key, spent.get(key.id, [Decimal(0)] * DAYS), names) for key in shown]
+    openable = job_links.openable(user, [key.last_used_job for key in shown])
+    lines = [_line(key, spent.get(key.id, [Decimal(0)] * DAYS), openable) for key in shown]
     return Page(lines, shown[-1].name if len(found) > limit else "")
 
 
-def _line(key: KeyRecord, days: Sequence[Decimal], names: frozenset[str] | None) -> Line:
+def _line(key: KeyRecord, days: Sequence[Decimal], openable: Collection[int]) -> Line:
     last = use.last_use(key)
     has_all = set(key.scopes) >= set(SCOPES)
     return Line(
@@ -107,26 +107,11 @@ def _line(key: KeyRecord, days: Sequence[Decimal], names: frozenset[str] | None)
         findings=findings.findings_of(key),
         excepted=findings.excepted_of(key),
         last=last,
-        job_url=_job_url(last.job, key.last_used_by, names),
+        job_url=job_links.url_of(last.job, openable),
         days=days,
         scope="all scopes" if has_all else (key.scopes or ["no scope"])[0],
         more_scopes=() if has_all else tuple(key.scopes[1:]),
     )
-
-
-def names_whose_jobs_show(user: User) -> frozenset[str] | None:
-    """Names of the people whose jobs this person may open; None when all."""
-    return None if user.may(Right.VIEW_ALL_JOBS) else names_in_team_of(user)
-
-
-def _job_url(job: int | None, person: str, names: frozenset[str] | None) -> str:
-    """Keys know a job as a number, so its address is put together here; the job's page has the last word."""
-    return f"/jobs/{job}/" if job and may_see_jobs_of(person, names) else ""
-
-
-def may_see_jobs_of(person: str, names: frozenset[str] | None) -> bool:
-    """Whether jobs of this person may be opened, and read by their names, by whoever `names` were read for."""
-    return names is None or person in names
 
 
 @dataclass(frozen=True)
@@ -138,8 +123,8 @@ class CallLine:
     job_url: str
 
 
-def call_line(call: Call, names: frozenset[str] | None) -> CallLine:
-    return CallLine(call, _what_for(call), _job_url(call.job, call.person, names))
+def call_line(call: Call, openable: Collection[int]) -> CallLine:
+    return CallLine(call, _what_for(call), job_links.url_of(call.job, openable))
 
 
 @dataclass(frozen=True)
@@ -257,13 +242,23 @@ def get_detail(key: KeyRecord, user: User, *, chart: str = use_chart.CREDITS) ->
     for (day, _operation), credits in per_day.items():
         totals[day] = totals.get(day, Decimal(0)) + credits
     days = [totals.get(day.isoformat(), Decimal(0)) for day in use.window(DAYS)]
-    names = names_whose_jobs_show(user)
-    calls = use.recent_calls(key)
+    calls, scopes = use.recent_calls(key), use.scope_use(key)
+    users, held = use.jobs_of_key(key, days=DAYS, limit=NAMED), ledger.open_jobs(key)
+    openable = job_links.openable(
+        user,
+        [
+            key.last_used_job,
+            *(call.job for call in calls),
+            *(scope.last_job for scope in scopes),
+            *(line.use.job for line in users),
+            *list(held)[:LISTED],
+        ],
+    )
     sent = next((call for call in calls if call.fingerprint), None)
     entries = history_of("keyrecord", key.id)
     created = next((entry for entry in entries if entry.action == "key.created"), None)
     sharing = presence.sharing(key)
-    line = _line(key, days, names)
+    line = _line(key, days, openable)
     return Detail(
         line=line,
         last_credits=_last_credits(key),
@@ -279,12 +274,12 @@ def get_detail(key: KeyRecord, user: User, *, chart: str = use_chart.CREDITS) ->
         fingerprint=sent.fingerprint if sent else "",
         fingerprint_at=sent.at if sent else None,
         created_by=_who(created) if created else "",
-        scopes=_scopes(key, names),
-        calls=[call_line(call, names) for call in calls],
+        scopes=_scopes(key, scopes, openable),
+        calls=[call_line(call, openable) for call in calls],
         history=[_event(entry) for entry in entries],
         chart=use_chart.get_chart(key, chart, per_day),
-        users=_users(key, names),
-        reliance=_reliance(key, sharing, names),
+        users=_users(key, users, openable),
+        reliance=_reliance(key, held, sharing, openable),
         steps=lifecycle.offered(key.state),
         stopped=_stopped(key),
         former_names=[former.name for former in key.former_names.all()],
@@ -299,25 +294,24 @@ def _last_credits(key: KeyRecord) -> Decimal | None:
     return ledger.job_sums(key.last_used_job).charged or None if key.last_used_job else None
 
 
-def _scopes(key: KeyRecord, names: frozenset[str] | None) -> list[ScopeLine]:
+def _scopes(key: KeyRecord, scopes: Sequence[use.ScopeUse], openable: Collection[int]) -> list[ScopeLine]:
     return [
         ScopeLine(
             each,
-            _job_url(each.last_job, each.last_by, names),
+            job_links.url_of(each.last_job, openable),
             _calls_url(key, scope=each.scope),
             _calls_url(key, scope=each.scope, outcome=REFUSED),
         )
-        for each in use.scope_use(key)
+        for each in scopes
     ]
 
 
-def _users(key: KeyRecord, names: frozenset[str] | None) -> Users:
-    jobs = use.jobs_of_key(key, days=DAYS, limit=NAMED)
+def _users(key: KeyRecord, jobs: Sequence[use.JobLine], openable: Collection[int]) -> Users:
     everybody = use.people_of_key(key, DAYS)
     people = [person for person in everybody if person.name]
     return Users(
         jobs=[
-            UserLine(job, _job_url(job.use.job, job.use.person, names), _calls_url(key, job=job.use.job))
+            UserLine(job, job_links.url_of(job.use.job, openable), _calls_url(key, job=job.use.job))
             for job in jobs
         ],
         people=[UserLine(person, "", _calls_url(key, person=person.name)) for person in people[:NAMED]],
@@ -327,13 +321,13 @@ def _users(key: KeyRecord, names: frozenset[str] | None) -> Users:
     )
 
 
-def _reliance(key: KeyRecord, sharing: Sequence[KeyRecord], names: frozenset[str] | None) -> Reliance:
-    held = ledger.open_jobs(key)
+def _reliance(
+    key: KeyRecord, held: Mapping[int, Decimal], sharing: Sequence[KeyRecord], openable: Collection[int]
+) -> Reliance:
     shown = list(held.items())[:LISTED]
-    whose = use.people_of_jobs(key, [job for job, _ in shown])
     siblings = KeyRecord.objects.filter(account_id=key.account_id).exclude(id=key.id)
     return Reliance(
-        jobs=[(job, _job_url(job, whose.get(job, ""), names), credits) for job, credits in shown],
+        jobs=[(job, job_links.url_of(job, openable), credits) for job, credits in shown],
         more_jobs=len(held) - len(shown),
         held=sum(held.values(), Decimal(0)),
         siblings=list(siblings.order_by("name")[:LISTED]),

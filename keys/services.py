@@ -40,10 +40,10 @@ class KeyRecordError(Exception):
 
 
 class StaleError(KeyRecordError):
-    """The record was changed after its form was opened, so nothing was written. `facts` names what was changed, as the
-    history does; without a name nobody can say."""
+    """The record was changed after its form was opened, so nothing was written. `facts` names what was changed of what a
+    form shows, as the history does; None when the history does not tell what was."""
 
-    def __init__(self, message: str, facts: Sequence[str]) -> None:
+    def __init__(self, message: str, facts: Sequence[str] | None) -> None:
         super().__init__({"version": message})
         self.facts = facts
 
@@ -190,7 +190,10 @@ def change_key(
         if version is not None:
             _check_version(key, version)
         before, lacked, account = _facts(key), requirements(key), key.account
+        was_expired = key.is_expired
         _apply(actor, key, spec, reason)
+        if was_expired and not key.is_expired:
+            key.usable_since = db_now()
         if key.account != account:
             _keep_account(key, account)
         lacks = requirements(key)
@@ -232,7 +235,9 @@ def _check_version(key: KeyRecord, version: str) -> None:
         what = ", ".join(entry.detail) if is_edit and entry.detail else entry.words.lower()
         said.append(f"{entry.actor.name if entry.actor else entry.via}: {what}")
         facts += list(entry.detail) if is_edit else []
-    raise StaleError(f"{'; '.join(said) or 'Nobody knows what'}. Nothing was written.", facts)
+    raise StaleError(
+        f"{'; '.join(said) or 'Nobody knows what'}. Nothing was written.", facts if said else None
+    )
 
 
 def _lock(key: KeyRecord) -> KeyRecord:
@@ -355,13 +360,16 @@ def renew_key(actor: audit.Actor, key: KeyRecord, *, expires_at: date | None, re
     with transaction.atomic():
         key = _lock(key)
         before, gains_time = _facts(key), _is_later(expires_at, key.expires_at)
+        was_expired = key.is_expired
         key.expires_at = expires_at
         if key.state == KeyState.EXPIRED:
             key.state = KeyState.ACTIVE
+        if was_expired and not key.is_expired:
+            key.usable_since = db_now()  # the time in which nobody could use it is no rest
         missing = missing_for_activation(key) if key.state in USABLE_STATES and gains_time else []
         if missing:
             raise KeyRecordError({"expires_at": _missing_first(key, missing)})
-        key.save(update_fields=["expires_at", "state", "updated_at"])
+        key.save(update_fields=["expires_at", "state", "usable_since", "updated_at"])
         _record_changes(actor, key, before, reason)
     return key
 

@@ -60,13 +60,6 @@ def list_teams() -> list[Team]:
     return list(Team.objects.order_by("name"))
 
 
-def names_in_team_of(user: User) -> frozenset[str]:
-    """Names of the people in this person's team, their own included."""
-    if user.team_id is None:
-        return frozenset({user.name})
-    return frozenset(User.objects.filter(team_id=user.team_id).values_list("name", flat=True))
-
-
 def filter_activity(
     *,
     search: str = "",

@@ -5,6 +5,7 @@ from enrichment.selectors.job_lists import (
     JobFilter,
     JobTotals,
     charges_by_day,
+    count_unfinished,
     count_views,
     drafts_of,
     filter_jobs,
@@ -19,6 +20,7 @@ from enrichment.selectors.job_lists import (
     seconds_left,
     totals,
     uncertain_jobs,
+    visible_numbers,
     visible_to,
 )
 from enrichment.selectors.rows import (
@@ -69,6 +71,7 @@ __all__ = [
     "costs_of_asking",
     "count_formula_cells",
     "count_rows",
+    "count_unfinished",
     "count_views",
     "drafts_of",
     "estimate",
@@ -98,6 +101,7 @@ __all__ = [
     "totals",
     "uncertain_jobs",
     "verdict_counts",
+    "visible_numbers",
     "visible_to",
     "worker_seen_at",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -31,6 +31,11 @@ def visible_to(user: User) -> QuerySet[EnrichmentJob]:
         return jobs.none()
     own = Q(created_by=user)
     return jobs.filter(own | Q(team=user.team)) if user.team_id else jobs.filter(own)
+
+
+def visible_numbers(user: User, numbers: Collection[int]) -> frozenset[int]:
+    """Which of these jobs the person may open."""
+    return frozenset(visible_to(user).filter(id__in=numbers).values_list("id", flat=True))
 
 
 def may_see_rows(user: User, job: EnrichmentJob) -> bool:
@@ -93,7 +98,7 @@ def filter_jobs(user: User, wanted: JobFilter) -> QuerySet[EnrichmentJob]:
             | Q(upload__name__icontains=wanted.search)
         )
         number = wanted.search.lstrip("#")
-        jobs = jobs.filter(words | Q(id=int(number)) if number.isdigit() else words)
+        jobs = jobs.filter(words | Q(id=int(number)) if number.isdecimal() else words)
     return jobs
 
 
@@ -140,6 +145,11 @@ def count_views(user: User) -> dict[str, int]:
             drafts=Count("id", filter=is_draft),
         )
     )
+
+
+def count_unfinished(user: User) -> int:
+    """Lists that are not over, as the view *Not finished* counts them."""
+    return _lists_of(user).filter(state__in=ACTIVE).count()
 
 
 def job_people(user: User) -> list[User]:

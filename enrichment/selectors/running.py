@@ -59,7 +59,8 @@ def progress(job: EnrichmentJob) -> Progress:
     )
     money = ledger.job_sums(job.id)
     seen = worker_seen_at()
-    has_worker = _is_live(seen)
+    # A command at a terminal works on its own job alone.
+    has_worker = has_live_worker() or _is_live(job.slice_at)
     per_minute, seconds_left = _speed(job, now, open_rows)
     rate = expected_rate(job)
     open_price = (settled_leads["waiting"] + settled_leads["at_provider"]) * job.price
@@ -128,7 +129,9 @@ def worker_seen_at() -> datetime | None:
 
 
 def has_live_worker() -> bool:
-    return _is_live(worker_seen_at())
+    """Whether a worker that takes any job was heard lately and did not say that it ends."""
+    living = Worker.objects.filter(ended_at__isnull=True, reports=True)
+    return _is_live(living.aggregate(at=Max("seen_at"))["at"])
 
 
 def _is_live(seen: datetime | None) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cache
 
 from django.conf import settings
 from django.db.models import Exists, OuterRef, Q, Sum
@@ -156,9 +157,9 @@ def key_choices(operation_name: str, mode: str, person: User) -> list[KeyChoice]
     reason."""
     scope = operations.get(operation_name).scope(mode)
     choices = []
-    unfound = presence.unfound_references()
+    unfound, admins = presence.unfound_references(), cache(gate.who_manages)
     for key in KeyRecord.objects.select_related("account", "owner", "team"):
-        refused = gate.refusal(key, environment=key.environment, scope=scope)
+        refused = gate.refusal(key, environment=key.environment, scope=scope, admins=admins)
         if not refused and key.environment not in settings.ENVIRONMENTS:
             served = ", ".join(settings.ENVIRONMENTS)
             refused = (

@@ -217,12 +217,12 @@ def _provider_checks(key: KeyRecord, error: ProviderError) -> dict[str, Check]:
             ACCEPTED: Check("ok", "yes"),
             BALANCE: Check("bad", "unpaid", note),
         }
-    if isinstance(error, BadInputError):
+    if isinstance(error, BadInputError) and "email" in f"{error.message} {' '.join(error.fields)}".lower():
         # Whoever reads what was asked has let the key in.
         wrong = f"{key.account.email} is not it" if key.account.email else "none is set"
         note = (
             f"Icypeas wants the address of the account's owner with this question, and {wrong}: {error.message.rstrip('.')}. "
-            f"Whoever runs this installation can set it: manage.py account set {key.account.name} --email ADDRESS."
+            f'Whoever runs this installation can set it: manage.py account set "{key.account.name}" --email ADDRESS --reason …'
         )
         return {
             ADDRESS: _address_ok(),

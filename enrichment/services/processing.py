@@ -185,7 +185,7 @@ def step(job_id: int, *, until: float | None = None) -> float | None:
     if job.state == JobState.QUEUED:
         preparing.prepare(job)
         return 0
-    if job.state == JobState.PAUSED and job.pause_reason in SILENT_PAUSES:
+    if job.is_silent:
         return _free_unsent(job)
     looking.doubt_crashed_sends(job)
     busy_s: list[float] = []

@@ -132,14 +132,18 @@ def person_waits_s() -> float:
     return max(3.0, 2 * slot_s(ITEMS))
 
 
+def job_text(job: EnrichmentJob) -> str:
+    """How calls name the job. A look-up is named after whom it asks for, and calls and their sums outlive every row: they
+    are told what was done."""
+    return operation_words(job.operation, 1) if job.source == Source.LOOKUP else job.name
+
+
 def errand_for(
     job: EnrichmentJob, *, route: str, scope: str, rows: int = 0, is_for_person: bool = False
 ) -> gate.Errand:
     """What the gate must know about a call for this job."""
     operation = operations.get(job.operation)
     assert job.key_id is not None
-    # A look-up is named after whom it asks for, and calls and their sums outlive every row: they are told what was done.
-    text = operation_words(operation.name, 1) if job.source == Source.LOOKUP else job.name
     return gate.Errand(
         key_id=job.key_id,
         environment=job.environment,
@@ -147,7 +151,7 @@ def errand_for(
         route=route,
         interval_s=slot_s(route),
         job=job.id,
-        job_text=text,
+        job_text=job_text(job),
         person=job.created_by.name,
         operation=operation.name,
         rows=rows,

@@ -13,6 +13,7 @@ from enrichment.choices import Mode
 from enrichment.models import EnrichmentJob
 from enrichment.operations.base import Operation
 from enrichment.selectors import KeyChoice
+from enrichment.services.provider_call import job_text
 from keys import gate, ledger
 from keys.choices import Outcome
 from keys.models import KeyRecord
@@ -63,7 +64,7 @@ def note_choice(choices: Sequence[KeyChoice], told: str, job: EnrichmentJob) -> 
 def note(
     job: EnrichmentJob, key: KeyRecord | None, outcome: Outcome, message: str, *, is_read: bool = False
 ) -> None:
-    """Write one refusal down as a call of the key, under the person whose job it is."""
+    """Write one refusal down as a call of the key, under the person whose job it is. No worker had a part in it."""
     assert key is not None
     operation = operations.get(job.operation)
     is_single = job.mode == Mode.SINGLE
@@ -79,7 +80,7 @@ def note(
         route=route,
         interval_s=0,  # it never comes to the limiter
         job=job.id,
-        job_text=job.name,
+        job_text=job_text(job),
         person=job.created_by.name,
         operation=operation.name,
     )

@@ -110,7 +110,7 @@ def change_columns(job: EnrichmentJob, mapping: Mapping[str, int], skip_codes: l
 def keep_purpose(job: EnrichmentJob, purpose: str) -> None:
     """What a person has written so far: the draft may be left and come back to."""
     EnrichmentJob.objects.filter(id=job.id, state=JobState.DRAFT).update(
-        purpose=" ".join(purpose.split())[:300]
+        purpose=" ".join(purpose.replace("\0", " ").split())[:300]  # PostgreSQL stores no NUL
     )
 
 

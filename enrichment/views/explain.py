@@ -51,15 +51,19 @@ def call_why(request: HttpRequest, name: str, number: int) -> HttpResponse:
 def _page(request: HttpRequest, why: explainer.Explanation) -> HttpResponse:
     assert isinstance(request.user, User)
     key = why.call.key
-    held_up = selectors.visible_to(request.user).filter(
-        key=key, state=JobState.PAUSED, pause_reason__in=KEY_PAUSES
-    )
+    outcome = Outcome(why.call.outcome)
+    reasons = [reason for reason, outcomes in KEY_PAUSES.items() if outcome in outcomes]
+    is_told_to_account = outcome in explainer.TOLD_TO_ACCOUNT
+    same = {"key__account": key.account_id} if is_told_to_account else {"key": key}
+    paused = selectors.visible_to(request.user).filter(state=JobState.PAUSED, pause_reason__in=reasons)
+    held_up = paused.filter(**same)
     context = {
         "why": why,
         "call": why.call,
         "key": key,
         "held_up": held_up[:10],
-        "outcome": Outcome(why.call.outcome).label,
+        "is_told_to_account": is_told_to_account,
+        "outcome": outcome.label,
         "address": request.build_absolute_uri(),
     }
     return render(request, "enrichment/call_why.html", context)

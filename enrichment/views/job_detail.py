@@ -58,7 +58,10 @@ def _address(request: HttpRequest, job: EnrichmentJob) -> Address:
 
 def _shown_address(request: HtmxHttpRequest, job: EnrichmentJob) -> Address:
     """What the page that polls shows: its filter and open row are in its own address, not in the poll's."""
-    query = urlsplit(request.htmx.current_url or "").query
+    try:
+        query = urlsplit(request.htmx.current_url or "").query
+    except ValueError:  # no address of ours
+        query = ""
     return job_page.read_address(reverse("enrichment:job_detail", args=[job.id]), dict(parse_qsl(query)))
 
 

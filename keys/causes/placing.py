@@ -16,13 +16,13 @@ def injection(facts: Facts) -> Cause | None:
         names = _names([sight.worker for sight in standing.missing])
         return Cause(
             f"{len(standing.missing)} of {standing.workers} workers have no secret"
-            if standing.seen
+            if facts.standing.seen
             else "No worker has the secret",
             CONFIGURATION,
-            f"{names} find nothing usable at {reference}: {standing.missing[0].problem}{after}",
+            f"{names} {'finds' if len(standing.missing) == 1 else 'find'} nothing usable at {reference}: {standing.missing[0].problem}{after}",
             [
                 f"Place the secret at {reference} where {names} can read it.",
-                "Restart those workers: what stands in an environment cannot change in a living process.",
+                f"Restart {'that worker' if len(standing.missing) == 1 else 'those workers'}: what stands in an environment cannot change in a living process.",
                 "Wait until presence says that all workers see the same fingerprint, then test the key.",
             ],
             facts.admins,
@@ -196,6 +196,17 @@ def missing_secret(facts: Facts) -> Cause:
     if injected is not None:
         return injected
     said, steps = _by_now(facts, facts.key.secret_ref)
+    if not facts.call.worker:  # refused at a form, before anything came to a worker
+        return Cause(
+            "No running worker found the secret",
+            CONFIGURATION,
+            f"When it was asked for, no running worker found the secret at {facts.key.secret_ref}, so nothing was started. {said}",
+            [*steps[:-1], f"{steps[-1].split(', then press')[0].rstrip('.')}, then start it again."]
+            if len(steps) > 1
+            else ["Start it again."],
+            facts.admins,
+            "Rotating the key: it never left.",
+        )
     return Cause(
         "A worker found no secret",
         CONFIGURATION,
@@ -207,11 +218,16 @@ def missing_secret(facts: Facts) -> Cause:
 
 
 def _missing_api_secret(facts: Facts) -> Cause:
-    said, steps = _by_now(facts, facts.key.account.api_secret_ref)
+    account = facts.key.account
+    said, steps = (
+        _by_now(facts, account.api_secret_ref)
+        if account.signs_requests and account.api_secret_ref
+        else ("By now the account signs nothing.", ["Press Resume on the jobs that wait."])
+    )
     return Cause(
         "A worker found no API secret",
         CONFIGURATION,
-        f"The account signs its requests, and {facts.call.worker or 'a worker'} found nothing to sign with. "
+        f"The account signed its requests then, and {facts.call.worker or 'a worker'} found nothing to sign with. "
         f"{facts.call.message} {said}",
         steps,
         facts.admins,

@@ -129,12 +129,13 @@ def test_paused_run_that_cannot_reserve_the_rest_says_so_and_stays_paused(
 def test_run_at_a_terminal_works_for_its_length_and_is_no_worker_that_reports(
     engine: Engine, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[bool, int, str]] = []
+    seen: list[tuple[bool, bool, int, str]] = []
     step = processing.step
 
     def watched(job_id: int, **more: Any) -> float | None:
         seen.append(
             (
+                selectors.progress(EnrichmentJob.objects.get(id=job_id)).has_worker,
                 selectors.has_live_worker(),
                 presence.living_workers().count(),
                 presence.standing(engine.key.secret_ref).text,
@@ -146,5 +147,5 @@ def test_run_at_a_terminal_works_for_its_length_and_is_no_worker_that_reports(
 
     assert enrich(engine, source, "--yes") == 0
 
-    assert set(seen) == {(True, 0, "no worker is running")}
+    assert set(seen) == {(True, False, 0, "no worker is running")}
     assert not selectors.has_live_worker()

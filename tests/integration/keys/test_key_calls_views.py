@@ -17,7 +17,7 @@ from django.utils import timezone
 from keys import calls
 from keys.models import Call, KeyRecord
 from people.models import AuditEntry, User
-from tests.factories import make_key, make_team, make_user
+from tests.factories import make_key, make_numbered_job, make_team, make_user
 
 pytestmark = pytest.mark.django_db
 URL = "/keys/sandbox_training_revops/calls/"
@@ -203,10 +203,12 @@ def test_job_of_another_team_is_no_link(client: Client, key: KeyRecord) -> None:
 def test_file_names_jobs_that_the_person_may_open_alone(
     client: Client, key: KeyRecord, is_mine: bool, name: str
 ) -> None:
-    team = make_team()
-    make_user(name="Ana Duarte", team=team)
+    """Whoever has the name of the person may have joined the team since."""
+    team, now = make_team(), make_team()
+    make_numbered_job(412, created_by=make_user(name="Ana Duarte", team=team))
+    make_user(name="Ana Duarte", team=now)
     call(key, job_text="Spring list")
-    client.force_login(make_user(role="operator", team=team if is_mine else make_team()))
+    client.force_login(make_user(role="operator", team=team if is_mine else now))
 
     answer = client.get(FILE)
     (line,) = csv.DictReader(io.StringIO(b"".join(answer).decode()))  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from django.utils import timezone
 from keys import calls
 from keys.models import Account, Call, KeyRecord, LedgerEntry
 from people.models import User
-from tests.factories import make_account, make_key, make_team, make_user
+from tests.factories import make_account, make_key, make_numbered_job, make_team, make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -170,6 +170,7 @@ def test_key_page_holds_scopes_granted_against_used(client: Client, admin: User,
 
 
 def test_key_page_shows_recent_calls_and_refusals(client: Client, admin: User, key: KeyRecord) -> None:
+    make_numbered_job(412)
     call(key, job=412, person="Ana Duarte", rows=500)
     call(
         key, scope="leads:search", outcome="policy_scope", message="Mira Okafor can grant it.", fingerprint=""

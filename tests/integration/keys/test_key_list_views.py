@@ -18,7 +18,7 @@ from django.utils import timezone
 from keys import findings
 from keys.models import LedgerEntry
 from people.models import AuditEntry, User
-from tests.factories import make_account, make_key, make_team, make_user
+from tests.factories import make_account, make_key, make_numbered_job, make_team, make_user
 
 pytestmark = pytest.mark.django_db
 URL = "/keys/"
@@ -236,7 +236,7 @@ def test_key_list_shows_the_job_of_the_last_use_as_a_link_to_those_who_may_open_
     client: Client, admin: User
 ) -> None:
     team = make_team()
-    make_user(name="Ana Duarte", team=team)
+    make_numbered_job(412, created_by=make_user(name="Ana Duarte", team=team))
     make_key(
         last_used_at=timezone.now(),
         last_used_job=412,

@@ -22,7 +22,7 @@ from keys.models import Call, CallHour, ChargeHour, KeyRecord, LedgerEntry
 from keys.scopes import WORKLOADS
 from people import audit
 from people.models import User
-from tests.factories import make_key, make_team, make_user
+from tests.factories import make_key, make_numbered_job, make_team, make_user
 
 pytestmark = pytest.mark.django_db
 URL = "/keys/sandbox_training_revops/"
@@ -261,6 +261,7 @@ def test_scope_is_granted_since_it_was_added_last(admin: User) -> None:
 def test_jobs_and_people_of_thirty_days_come_with_calls_rows_and_credits(
     client: Client, admin: User, key: KeyRecord
 ) -> None:
+    make_numbered_job(412)
     call(key, days=1, job=412)
     call(key, days=1, job=412, scope="account:read", rows=100)
     call(key, days=2, job=411, person="Jonas Vik", rows=50)
@@ -306,6 +307,7 @@ def test_jobs_are_links_only_for_those_who_may_open_them(client: Client, key: Ke
 def test_page_tells_what_stops_if_the_key_dies_now(client: Client, admin: User, key: KeyRecord) -> None:
     sibling = make_key("sandbox_lists_growth", account=key.account)
     call(key)
+    make_numbered_job(412)
     book(key, "reserved", 500)
     book(key, "charged", 120)
     book(key, "reserved", 40, job=411)

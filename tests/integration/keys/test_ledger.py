@@ -101,6 +101,7 @@ def test_keys_of_one_account_share_its_balance(key: KeyRecord) -> None:
 
 def test_daily_cap_counts_reserved_less_released_of_jobs_that_started_today(key: KeyRecord) -> None:
     key.daily_cap = Decimal(50)
+    key.save()
     reserve(key, 1, "50")
     release(key, 1, "20")
     charge(key, 1, "30")
