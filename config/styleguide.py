@@ -130,7 +130,7 @@ def sample_context() -> dict[str, object]:
             {
                 "icon": "triangle-alert",
                 "tone": "warn",
-                "text": "Connection to Icypeas broke on batch 7",
+                "text": "Batch 7 got no clear answer",
                 "at": now - timedelta(minutes=8),
             },
             {

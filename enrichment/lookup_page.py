@@ -150,7 +150,8 @@ def looked_up(job: EnrichmentJob) -> LookedUp:
 
 
 def _kind(job: EnrichmentJob, row: EnrichmentRow) -> str:
-    if row.answer is not None:
+    # Of an uncertain row the answer may be one with a status that nobody knows: it is no answer.
+    if row.answer is not None and row.state != RowState.UNCERTAIN:
         return "good" if row.answer.is_good else "empty"
     ended = {RowState.FAILED: "failed", RowState.UNCERTAIN: "uncertain", RowState.SKIPPED: "cancelled"}
     if row.state in ended:

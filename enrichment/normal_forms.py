@@ -95,6 +95,16 @@ def domain(value: str) -> str | None:
     return ascii_host
 
 
+def website(value: str) -> str | None:
+    """The domain of a text that is surely one: an address with scheme, path or `www.`, or a host below a public suffix. A
+    company may be called Node.js."""
+    host = domain(value)
+    if host is None or "@" in value:
+        return None
+    is_address = bool(_SCHEME.match(value)) or "/" in value or value.lower().startswith("www.")
+    return host if is_address or _extract(host).suffix else None
+
+
 @lru_cache(maxsize=8192)
 def registered_domain(host: str) -> str:
     """The domain that someone registered: `acme.co.uk` for `shop.acme.co.uk`; `host` where the suffix is unknown."""

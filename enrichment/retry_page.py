@@ -61,7 +61,7 @@ def page(job: EnrichmentJob) -> Page:
         EnrichmentRow.objects.filter(job=job, state__in=(RowState.FAILED, RowState.SKIPPED))
         .order_by()
         .values("reason_code")
-        .annotate(rows=Count("id"), text=Min("reason"), state=Min("state"), other=Max("state"))
+        .annotate(rows=Count("id"), text=Min("reason"), first_state=Min("state"), last_state=Max("state"))
     )
     is_over = attempts.is_over(job)
     costs = {} if is_over else attempts.costs(job)
@@ -81,9 +81,9 @@ def _group(
     can_send, first = code in costs, correctable.get(code)
     rows = reverse("enrichment:job_detail", args=[job.id])
     # Uncertain rows may have the same reason, and may have been paid: they are not among these.
-    wanted = (
-        {"reason": code} if entry["state"] != entry["other"] else {"state": entry["state"], "reason": code}
-    )
+    wanted = {"reason": code}
+    if entry["first_state"] == entry["last_state"]:
+        wanted = {"state": entry["first_state"], "reason": code}
     return Group(
         code=code,
         title=title,

@@ -124,7 +124,7 @@ class Review:
     @property
     def start_label(self) -> str:
         """The words of the button, the cost among them."""
-        if not self.estimate:
+        if not self.estimate or not self.estimate.is_priced:
             return "Start"
         noun = "credit" if self.estimate.at_most == 1 else "credits"
         return f"Start, at most {ledger.words(self.estimate.at_most)} {noun}"
@@ -139,6 +139,8 @@ class Review:
     def sample_label(self) -> str:
         """The words of the button that starts with a sample."""
         assert self.estimate is not None
+        if not self.estimate.is_priced:
+            return f"Try {self.sample_rows} random rows"
         credits = ledger.words(self.sample_rows * self.estimate.price)
         return f"Try {self.sample_rows} random rows, at most {credits}"
 
@@ -334,7 +336,7 @@ def _parts(estimate: Estimate) -> list[dict[str, Any]]:
             "state": "in_flight",
             "label": "Will be asked",
             "count": estimate.ask,
-            "note": f"at most {price} each",
+            "note": f"at most {price} each" if estimate.is_priced else "price not known",
         },
         {"state": "cached", "label": "Already known", "count": estimate.known, "note": saved},
         {

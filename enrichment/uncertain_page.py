@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from django.conf import settings
-from django.db.models import Count, Min, Q
+from django.db.models import Count, Q
 
-from enrichment.choices import BatchState, RowState
+from enrichment.choices import BatchState, Mode, RowState
 from enrichment.models import Batch, EnrichmentJob, EnrichmentRow
 from enrichment.services import answers, decisions
 from enrichment.services.decisions import Chosen
@@ -21,23 +21,26 @@ MOST_BATCHES = 200  # on one page, the oldest first
 
 @dataclass(frozen=True)
 class Line:
-    """One uncertain batch. `at_risk` are the credits that stay reserved for it until somebody decides."""
+    """One uncertain batch. `at_risk` are the credits that stay reserved for it until somebody decides; `reasons` say why,
+    each with how many rows it is about and what was looked at, the most first."""
 
     batch: Batch
     token: str
     rows: int
     at_risk: Decimal
-    why: str
-    looked_at: str
+    reasons: Sequence[tuple[int, str, str]]
     age: timedelta
     accepted_at: datetime
 
 
 @dataclass(frozen=True)
 class Page:
+    """`can_look`: something of these can be looked up at Icypeas."""
+
     lines: Sequence[Line]
     rows: int
     at_risk: Decimal
+    can_look: bool
     is_cut: bool
     rows_elsewhere: int  # decided together with the job that asked
 
@@ -57,6 +60,7 @@ def page(job: EnrichmentJob, only: Sequence[Chosen] | None = None) -> Page:
         lines=lines,
         rows=sum(line.rows for line in lines),
         at_risk=sum((line.at_risk for line in lines), Decimal(0)),
+        can_look=any(line.batch.mode != Mode.DIRECT for line in lines),
         is_cut=len(found) > MOST_BATCHES,
         rows_elsewhere=elsewhere.count(),
     )
@@ -66,30 +70,26 @@ def _lines(job: EnrichmentJob, batches: Sequence[Batch]) -> list[Line]:
     rows = EnrichmentRow.objects.filter(
         job=job, state=RowState.UNCERTAIN, question__busy_batch__in=[batch.id for batch in batches]
     )
-    figures: dict[int, tuple[int, int, str, str]] = {
-        batch_id: (count, leads, why, code)
-        for batch_id, count, leads, why, code in rows.order_by()
-        .values_list("question__busy_batch")
-        .annotate(
-            held=Count("id"),
-            leads=Count("id", filter=Q(is_lead=True)),
-            why=Min("reason"),
-            code=Min("reason_code"),
-        )
-    }
+    figures: dict[int, list[tuple[int, int, str, str]]] = {}
+    for batch_id, code, why, count, leads in (
+        rows.order_by()
+        .values_list("question__busy_batch", "reason_code", "reason")
+        .annotate(held=Count("id"), leads=Count("id", filter=Q(is_lead=True)))
+        .order_by("-held", "reason")
+    ):
+        figures.setdefault(batch_id, []).append((count, leads, why, code))
     now = db_now()
     lines = []
     for batch in batches:
-        count, leads, why, code = figures.get(batch.id, (0, 0, "", ""))
+        held = figures.get(batch.id, [])
         since = batch.done_at or batch.created_at
         lines.append(
             Line(
                 batch=batch,
                 token=str(Chosen(batch.id, batch.fence)),
-                rows=count,
-                at_risk=leads * batch.price,
-                why=why,
-                looked_at=_looked_at(batch, code),
+                rows=sum(count for count, _, _, _ in held),
+                at_risk=sum(leads for _, leads, _, _ in held) * batch.price,
+                reasons=[(count, why, _looked_at(batch, code)) for count, _, why, code in held],
                 age=now - since,
                 accepted_at=since + timedelta(days=settings.UNCERTAIN_ACCEPT_DAYS),
             )
@@ -98,8 +98,10 @@ def _lines(job: EnrichmentJob, batches: Sequence[Batch]) -> list[Line]:
 
 
 def _looked_at(batch: Batch, code: str) -> str:
-    """What was tried to find out, as words."""
+    """What was tried to find out, as words; "" where nothing can be."""
     assert batch.state == BatchState.UNCERTAIN
+    if batch.mode == Mode.DIRECT:
+        return ""
     if code == answers.UNKNOWN_STATUS:
         return "its answers, as Icypeas sent them"
     if code == answers.NO_ANSWER:

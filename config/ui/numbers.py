@@ -24,14 +24,14 @@ def decimal_or_none(value: object) -> Decimal | None:
 
 
 def credits(value: object, digits: int | None = None) -> str:
-    """Credits as read: 5,214 or 271.2. With `digits` always that many, as in table columns (`|credits:1`)."""
+    """Credits as read: 5,214 or 271.2, to the thousandths that a price may have. With `digits` at least that many, as in
+    table columns (`|credits:1`); 0 rounds to whole ones, for what is estimated anyway."""
     number = decimal_or_none(value)
     if number is None:
         return UNKNOWN
-    if digits is None:
-        hundredths = number.quantize(Decimal("0.01"), ROUND_HALF_UP)
-        tenths = hundredths.quantize(Decimal("0.1"), ROUND_HALF_UP)
-        digits = 0 if hundredths == hundredths.to_integral_value() else 1 if tenths == hundredths else 2
+    if digits != 0:
+        thousandths = number.quantize(Decimal("0.001"), ROUND_HALF_UP).normalize()
+        digits = max(digits or 0, -int(thousandths.as_tuple().exponent), 0)
     rounded = number.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
     return f"{rounded + 0:,.{digits}f}"
 

@@ -25,6 +25,9 @@ ADVICE = {
     "no_answer": "Never sent again by itself.",
     "asked_elsewhere": "The other job got no answer. They can be sent again from here.",
     "cancelled": "The job was cancelled: run them as a new list.",
+    "no_more_leads": "Nothing to do: the search has no more.",
+    "listing_broke": "The listing ended with what came before. A new search starts from the top, and what came already would be "
+    "paid again.",
     EnrichmentRow.ACCEPTED_PAID: "Counted as paid. You can run them as a new list, which can cost again.",
 }
 # In a job that was cancelled or failed nothing is sent any more: the same reasons, and another way on.
@@ -38,8 +41,14 @@ ADVICE_WHEN_OVER = ADVICE | {
 }
 
 
+# A search has no cells to correct, and goes on from page to page only.
+ADVICE_OF_SEARCHES = ADVICE | {"refused": f"This page was refused. {ADVICE['listing_broke']}"}
+
+
 def advice_of(job: EnrichmentJob) -> Mapping[str, str]:
     """Reason code → what can be done about it in this job."""
+    if operations.get(job.operation).is_search:
+        return ADVICE_OF_SEARCHES
     return ADVICE_WHEN_OVER if attempts.is_over(job) else ADVICE
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from config.ui import numbers
 from enrichment import column_mapping, operations, selectors
 from enrichment.choices import RowState
 from enrichment.job_page.address import Address
@@ -143,9 +144,9 @@ def note_of(row: EnrichmentRow) -> str:
 
 def credits_word(job: EnrichmentJob, row: EnrichmentRow) -> str:
     if row.credits is not None:
-        return f"{row.credits:,.1f}"
+        return numbers.credits(row.credits, 1)
     if row.state == RowState.UNCERTAIN and row.is_lead:
-        return f"0 or {job.price:,.1f}"
+        return f"0 or {numbers.credits(job.price, 1)}"
     return "open"
 
 

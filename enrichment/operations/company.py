@@ -93,9 +93,11 @@ def company_of(values: Mapping[str, str]) -> tuple[str, str | None]:
     """What is asked, and the domain when that is one: the domain wins over the name, unless it is not the company's own.
     Values are cleaned texts."""
     domain = normal_forms.domain(values["domain"]) if values["domain"] else None
-    if domain and values["company"] and _foreign(domain):
-        return values["company"], domain
-    return domain or values["company"] or values["domain"], domain
+    site = normal_forms.website(values["company"])  # in the column of names
+    name = site or values["company"]
+    if domain and name and _foreign(domain):
+        return name, domain
+    return domain or name or values["domain"], domain or (None if values["domain"] else site)
 
 
 def _foreign(domain: str) -> tuple[str, str] | None:

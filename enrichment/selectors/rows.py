@@ -136,6 +136,7 @@ class Receipt:
     warning_text: str = ""
     extra: list[tuple[str, str]] = field(default_factory=list)
     second: Mapping[str, Any] | None = None  # another answer under the same id, as it came
+    provider_id: str = ""  # the answer's name at Icypeas; leads have none
     continues_row: int | None = None  # the row of the job that this one goes on with
 
 
@@ -176,8 +177,20 @@ def get_receipt(job: EnrichmentJob, position: int) -> Receipt | None:
         paid_by=row.answer.job if row.answer and row.answer.job_id != job.id else None,
         warning_text=job.findings.get("warnings", {}).get(row.warning, {}).get("text", ""),
         second=_second_answer(row),
+        provider_id=_provider_id(row),
         continues_row=job.continued_rows[position - 1] if position <= len(job.continued_rows) else None,
     )
+
+
+def _provider_id(row: EnrichmentRow) -> str:
+    """What Icypeas calls the row's answer; "" where it has no name there and stands under our own."""
+    answer = row.answer
+    if (
+        answer is None
+        or BatchItem.objects.filter(batch=answer.batch_id, external_id=answer.provider_id).exists()
+    ):
+        return ""
+    return answer.provider_id
 
 
 def _second_answer(row: EnrichmentRow) -> Mapping[str, Any] | None:

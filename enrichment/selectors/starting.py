@@ -16,6 +16,7 @@ from enrichment.models import EnrichmentJob, EnrichmentRow, Question
 from keys import gate, presence
 from keys.choices import Outcome
 from keys.clock import db_now
+from keys.finding_rules import KEY_TROUBLE
 from keys.models import KeyRecord
 from people.models import User
 
@@ -177,6 +178,7 @@ def key_choices(operation_name: str, mode: str, person: User) -> list[KeyChoice]
     offered = sorted(
         (choice for choice in choices if not choice.refusal),
         key=lambda c: (
+            c.key.let_in_outcome in KEY_TROUBLE,  # refused when it was last asked
             not _is_own(c.key, person),
             -(c.key.last_used_at.timestamp() if c.key.last_used_at else 0),
             c.key.name,

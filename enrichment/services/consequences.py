@@ -31,6 +31,8 @@ def outcome_of(error: ProviderError) -> Outcome:
     ):
         if isinstance(error, kind):
             return outcome
+    if error.status == 402:
+        return Outcome.UNPAID
     if isinstance(error, ReadFailedError):
         return Outcome.VENDOR_5XX if error.status and error.status >= 500 else Outcome.READ_FAILED
     return Outcome.VENDOR_403 if error.status == 403 else Outcome.VENDOR_REJECTED
@@ -44,11 +46,12 @@ def pause_reason(error: gate.GateRefusedError) -> PauseReason:
 
 def is_about_account(error: RefusedError) -> bool:
     """Whether a refusal would meet any other call of the account as well."""
-    return isinstance(error, (KeyRejectedError, UnpaidError)) or error.status in ACCOUNT_STATUSES
+    is_known = isinstance(error, (KeyRejectedError, UnpaidError, OutOfCreditsError))
+    return is_known or error.status in ACCOUNT_STATUSES
 
 
-def pause_for(error: RefusedError) -> tuple[PauseReason, str]:
-    """Why a job pauses after a refusal, and what its page says."""
+def pause_for(error: RefusedError, *, is_read: bool = False) -> tuple[PauseReason, str]:
+    """Why a job pauses after a refusal, and what its page says. What a refused read was about may have been paid."""
     if isinstance(error, KeyRejectedError):
         hint = (
             "the key is unknown, or the account's user id is needed"
@@ -69,7 +72,10 @@ def pause_for(error: RefusedError) -> tuple[PauseReason, str]:
             PauseReason.CREDITS,
             "Paused: Icypeas says the credits do not suffice. Buy credits at Icypeas, then press Resume.",
         )
-    return (
-        PauseReason.PROVIDER,
-        f"Paused: Icypeas refused the call: {error.message}. Nothing was charged for it.",
-    )
+    said = error.message.rstrip(".")
+    if is_read:
+        return (
+            PauseReason.PROVIDER,
+            f"Paused: Icypeas refused to tell what became of it: {said}. What was sent before may cost.",
+        )
+    return PauseReason.PROVIDER, f"Paused: Icypeas refused the call: {said}. Nothing was charged for it."

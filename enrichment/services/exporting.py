@@ -11,7 +11,7 @@ from enrichment.models import EnrichmentJob, EnrichmentRow
 from people import audit
 
 WAITING_TEXT = {
-    JobState.PAUSED: "The job is paused; this row was not asked yet.",
+    JobState.PAUSED: "The job is paused; this row waits to be sent.",
     JobState.DRAFT: "The job was not started.",
 }
 
@@ -24,9 +24,9 @@ def export_row(job: EnrichmentJob, row: EnrichmentRow) -> csv_export.ExportRow:
     if answer is not None:
         status = answer.verdict
     elif row.state == RowState.WAITING:
-        reason = WAITING_TEXT.get(JobState(job.state), "This row was not asked yet.")
+        reason = WAITING_TEXT.get(JobState(job.state), "This row waits to be sent.")
     elif row.state == RowState.IN_FLIGHT:
-        status, reason = "waiting", "Icypeas has this row and has not answered yet."
+        status, reason = "waiting", "This row was sent and has no answer yet."
     return csv_export.ExportRow(
         cells=row.cells,
         status=status,

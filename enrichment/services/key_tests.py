@@ -229,5 +229,8 @@ def _provider_checks(key: KeyRecord, error: ProviderError) -> dict[str, Check]:
             ACCEPTED: Check("ok", "yes"),
             BALANCE: Check("bad", "not told", note),
         }
+    if 300 <= (error.status or 0) < 400 or error.status in (404, 405):
+        note = f"HTTP {error.status}: it may not be Icypeas, or a proxy stands before it. Look at ICYPEAS_BASE_URL; this says nothing of the key."
+        return {ADDRESS: Check("bad", base, note)}
     outcome = Outcome(consequences.outcome_of(error)).label
     return {ADDRESS: _address_ok(), ACCEPTED: Check("bad", outcome, error.message)}

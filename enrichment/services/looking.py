@@ -24,11 +24,11 @@ SINGLE_PAGES = 5
 LOOKS = 2
 NOT_SEEN = "not_seen"
 NOT_SEEN_TEXT = (
-    "The connection broke after we sent this, and Icypeas does not list it. It may have been charged."
+    "No clear answer came after we sent this, and Icypeas does not list it. It may have been charged."
 )
 NO_LOOK_UP = "no_look_up"
 NO_LOOK_UP_TEXT = (
-    "The connection broke after we sent this, and such a call cannot be looked up. It may have been charged."
+    "No clear answer came after we sent this, and such a call cannot be looked up. It may have been charged."
 )
 TOO_LATE = "too_late"
 TOO_LATE_TEXT = "Icypeas accepted this and gave no answer within a day. It may have been charged."

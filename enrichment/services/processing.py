@@ -148,10 +148,11 @@ def _after_failed_read(job_id: int, error: gate.GateRefusedError | ProviderError
     is_definite = isinstance(error, RefusedError) and (error.status or 0) >= 300
     if is_definite or isinstance(error, (KeyRejectedError, UnpaidError, OutOfCreditsError)):
         assert isinstance(error, RefusedError)
-        reason, text = consequences.pause_for(error)
+        reason, text = consequences.pause_for(error, is_read=True)
         due_in = _pause_job(job_id, text, reason)
-        job = EnrichmentJob.objects.select_related("key").get(id=job_id)
-        pause_fellows(job, reason, text, is_key_alone=isinstance(error, KeyRejectedError))
+        if consequences.is_about_account(error):
+            job = EnrichmentJob.objects.select_related("key").get(id=job_id)
+            pause_fellows(job, reason, text, is_key_alone=isinstance(error, KeyRejectedError))
         return due_in
     EnrichmentJob.objects.filter(id=job_id).update(state_text=error.message[:300])
     return _wait_after_failed_read(job_id)

@@ -115,7 +115,8 @@ def send(batch: Batch) -> None:
         except RefusedError as error:
             reason, text = consequences.pause_for(error)
             _back_to_waiting(batch, reason, text)
-            pause_fellows(job, reason, text, is_key_alone=isinstance(error, KeyRejectedError))
+            if consequences.is_about_account(error):  # any other may be about this batch alone
+                pause_fellows(job, reason, text, is_key_alone=isinstance(error, KeyRejectedError))
         else:
             if isinstance(receipt, str) and batch.mode == Mode.SINGLE:
                 _sent_alone(batch, receipt)
@@ -265,7 +266,7 @@ def _doubt(batch: Batch, message: str) -> None:
     )
     tell(
         batch.job_id,
-        f"Connection to Icypeas broke on batch {batch.number}: {message}. {what_next(batch)}",
+        f"Batch {batch.number} got no clear answer: {message.rstrip('.')}. {what_next(batch)}",
         icon="triangle-alert",
         tone="warn",
     )

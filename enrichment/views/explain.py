@@ -28,7 +28,7 @@ KEY_PAUSES = {
         Outcome.SECRET_MISSING,
     ),
     PauseReason.POLICY: (Outcome.POLICY_SCOPE, Outcome.POLICY_BUDGET),
-    PauseReason.PROVIDER: (Outcome.VENDOR_403, Outcome.VENDOR_REJECTED),
+    PauseReason.PROVIDER: (Outcome.VENDOR_403, Outcome.UNPAID, Outcome.VENDOR_REJECTED),
     PauseReason.CREDITS: (Outcome.OUT_OF_CREDITS,),
 }
 

@@ -28,6 +28,10 @@ _RETIRED = re.compile(rf"({_KEYS}).{{0,80}}({_END})|({_END}).{{0,80}}({_KEYS})",
 _FORBIDDEN = re.compile(rf"(?=.*({_NO}))(?=.*({_RULE}))(?=.*({_KEYS}))", re.IGNORECASE | re.DOTALL)
 
 
+# Statuses of something that is not the route that we know: another address, a proxy, a thing that has gone.
+ELSEWHERE = (301, 302, 303, 307, 308, 404, 405)
+
+
 def refused_key(facts: Facts) -> Cause:
     """Refused with 401: by what the records show, from the likeliest to what is left."""
     suspects: tuple[Callable[[Facts], Cause | None], ...] = (
@@ -175,14 +179,31 @@ def forbidden(facts: Facts) -> Cause:
 
 
 def rejected(facts: Facts) -> Cause:
-    closed = _closed(facts) if facts.call.status and facts.call.status >= 300 else None
-    return closed or Cause(
-        "Icypeas did not take the input",
+    status = facts.call.status or 0
+    if status >= 300 and (closed := _closed(facts)):
+        return closed
+    if status in ELSEWHERE:
+        return Cause(
+            "What answered does not know this call",
+            CONFIGURATION,
+            f"{settings.ICYPEAS_BASE_URL} answered with HTTP {status}. It may not be Icypeas, a proxy may stand before it, or what was asked "
+            "for is not there any more.",
+            [
+                "Look at ICYPEAS_BASE_URL and at the proxies of the workers' hosts.",
+                "When both are right, ask the support of Icypeas whether the route has changed.",
+                "Then press Resume on the jobs that wait: the same is sent again.",
+            ],
+            "Whoever runs the workers' hosts",
+            "Rotating the key: the answer is not about it.",
+        )
+    return Cause(
+        "Icypeas did not take the request",
         CONFIGURATION,
-        "The request was understood and refused; nothing was created and nothing is charged.",
+        "The request was understood and refused; nothing was created by it and nothing is charged for it.",
         [
-            "Look at the rows that failed and correct them.",
-            "Report it when they look right: a field may have changed.",
+            "Read what Icypeas said, above.",
+            "When rows of the job failed, correct them. When the job waits, Resume sends the same again.",
+            "Report it when the rows look right: a field may have changed.",
         ],
         who_can(Right.SPEND),
         "Sending the same again.",

@@ -12,7 +12,9 @@ def unpaid(facts: Facts) -> Cause:
     return Cause(
         "The subscription is unpaid",
         VENDOR,
-        "Icypeas knows the key and waits for a payment.",
+        "Icypeas answered 402, payment required: it lets the account do nothing until something is paid."
+        if facts.call.status == 402
+        else "Icypeas knows the key and waits for a payment.",
         ["Pay the open invoice at Icypeas.", "Then press Resume on the jobs that wait."],
         _payer(facts),
         "Rotating the key: it was known.",

@@ -47,9 +47,7 @@ _VERIFICATION_VERDICTS = {
     "undeliverable": Verdict.UNDELIVERABLE,
 }
 
-_ADDRESS = re.compile(
-    r"[^\s@<>(),;:\"\\]+@(?:[^\s@<>(),;:\"\\._][^\s@<>(),;:\"\\.]*\.)+[^\s@<>(),;:\"\\.]{2,}"
-)
+_ADDRESS = re.compile(r"[^\s@<>(),;:\"\\]+@(?:[^\W_][\w-]*\.)+[^\W\d_][\w-]+")
 _MAX_COUNT = 2_000_000_000
 _MAX_CREDITS = Decimal(10) ** 12
 _MAX_BALANCE = Decimal(10) ** 11 - 1  # with its thousandths the most that a column of 14 digits takes

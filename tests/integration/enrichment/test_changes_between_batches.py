@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
 from enrichment.models import EnrichmentJob
-from enrichment.services import submission
+from enrichment.services import reservations, submission
+from enrichment.services.transitions import lock_job
 from keys import budgets, hours, services
 from keys.lifecycle import Step
 from keys.models import Call, KeyRecord
@@ -320,3 +322,30 @@ def test_job_that_got_past_every_form_makes_no_request_and_says_which_scope_is_m
     assert (job.state, job.rows_waiting) == ("paused", 3)
     assert SAID.format("email-verification:bulk") in job.state_text
     assert_nothing_was_called(engine)
+
+
+def test_refused_resumption_of_a_look_up_does_not_name_whom_it_asks_for(engine: Engine, admin: User) -> None:
+    job = submission.look_up(
+        Actor(engine.person),
+        operation="email-verification",
+        told={"email": "secret.person@private.example"},
+        key=engine.key,
+        purpose="",
+        freshness_days=90,
+        token=submission.new_token(),
+    )
+    submission.pause_job(Actor(engine.person), job.id)
+    with transaction.atomic():  # as after a long pause
+        paused = lock_job(job.id)
+        EnrichmentJob.objects.filter(id=job.id).update(holds_reservation=False)
+        paused.holds_reservation = False
+        reservations.trim(paused)
+    change(admin, engine.key, daily_cap=Decimal("0.05"))
+
+    with pytest.raises(submission.SubmissionError):
+        submission.resume_job(Actor(engine.person), job.id)
+
+    call = Call.objects.get(outcome="policy_budget")
+    assert (call.job, call.worker) == (job.id, "")
+    assert "private.example" not in call.job_text
+    assert call.job_text

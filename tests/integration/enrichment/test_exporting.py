@@ -55,7 +55,7 @@ def test_list_of_the_main_job_has_all_its_rows_when_it_was_paused_and_when_it_wa
     assert big_list.originals(paused) == big_list.originals(cancelled)
     waiting = [row for row in big_list.read(paused) if row["icypeas_status_2"] == "waiting"]
     assert len(waiting) > 900
-    assert {row["icypeas_reason"] for row in waiting} == {"The job is paused; this row was not asked yet."}
+    assert {row["icypeas_reason"] for row in waiting} == {"The job is paused; this row waits to be sent."}
     assert [row["icypeas_status_2"] for row in big_list.read(cancelled)].count("waiting") == 0
     assert all(
         row["icypeas_reason"] for row in big_list.read(cancelled) if row["icypeas_status_2"] == "skipped"
@@ -76,9 +76,9 @@ def test_each_state_of_a_row_has_its_words(engine: Engine, settings: Any) -> Non
     engine.run(job)
     after = [[line[1], line[5], line[6]] for line in lines_of(exported(job))[1:]]
 
-    in_flight = ["waiting", "Icypeas has this row and has not answered yet."]
+    in_flight = ["waiting", "This row was sent and has no answer yet."]
     assert before[:3] == [in_flight] * 3
-    assert before[6] == ["waiting", "This row was not asked yet."]
+    assert before[6] == ["waiting", "This row waits to be sent."]
     assert after[:5] == [
         ["deliverable", "no", "0.1"],
         ["failed", "no", "0"],

@@ -427,3 +427,29 @@ def test_page_asks_the_database_as_often_for_ten_lookups_as_for_one(
 
     assert counts[0] == counts[1]
     assert counts[1] <= 30
+
+
+def test_answer_with_an_unknown_status_is_uncertain_and_not_free(engine: Engine, as_person: AsPerson) -> None:
+    job = engine.run(look_up(engine.person, engine.key, "a@sbx-unknownstatus.example"))
+
+    text = plain(answer_of(as_person(engine.person), job))
+
+    assert "Nobody can say what became of it." in text
+    assert "ON_REVIEW" in text
+    assert "free" not in text
+    assert "Known until" not in text
+
+
+def test_refused_look_up_whose_row_is_there_says_that_it_may_cost(
+    as_person: AsPerson, operator: User, key: KeyRecord
+) -> None:
+    job = look_up(operator, key)
+    move_rows(job.id, EnrichmentRow.objects.filter(job=job), RowState.IN_FLIGHT)
+    EnrichmentJob.objects.filter(id=job.id).update(
+        state="paused", pause_reason="provider", state_text="Paused: Icypeas refused to tell."
+    )
+
+    text = plain(answer_of(as_person(operator), job))
+
+    assert "It was sent before and may cost 0.1 credit" in text
+    assert "Nothing was charged" not in text

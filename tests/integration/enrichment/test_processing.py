@@ -1349,3 +1349,29 @@ def test_counters_fit_the_rows_when_another_job_answers_between_two_statements(e
     assert (now.rows_cached, now.rows_in_flight, sum(now.counts.values())) == (2, 1, 3)
     good = EnrichmentRow.objects.filter(job=job, state="cached", answer__is_good=True).count()
     assert now.useful_results == good
+
+
+@pytest.mark.parametrize(
+    ("told", "is_account"),
+    [({"status": 400}, False), ({"status": 404}, False), ({"status": 405}, False), ({"status": 402}, True)],
+)
+def test_refusal_stops_other_jobs_only_when_it_is_about_the_account(
+    engine: Engine, told: dict[str, int], is_account: bool
+) -> None:
+    engine.fault(SUBMIT, "status", **told)
+    job, fellow = engine.start(["a@x.example"]), engine.start(["b@x.example"])
+
+    engine.run(job)
+    engine.run(fellow)
+
+    assert (job.state, job.pause_reason) == ("paused", "provider")
+    assert fellow.state == ("paused" if is_account else "completed")
+
+
+def test_read_that_is_refused_does_not_say_that_nothing_was_charged(engine: Engine) -> None:
+    engine.fault("/bulk-single-searchs/read", "status", status=404, times=None)
+    job = engine.run(look_up(engine))
+
+    assert (job.state, job.rows_in_flight) == ("paused", 1)
+    assert "Nothing was charged" not in job.state_text
+    assert "What was sent before may cost." in job.state_text

@@ -151,7 +151,9 @@ def test_cancelled_job_offers_its_rows_for_a_new_list_and_no_dead_form(
     assert "It was cancelled. Download these rows" in words(reasons)
     assert "not finished" not in words(reasons)
     assert "send" not in words(reasons).partition("Reason Rows")[2].partition("Back to the job")[0]
-    assert f"/jobs/{job.id}/export/?preset=raw&amp;reason=bad_input" in reasons.content.decode()
+    assert (
+        f"/jobs/{job.id}/export/?preset=raw&amp;state=failed&amp;reason=bad_input" in reasons.content.decode()
+    )
     for method in ("get", "post"):
         closed = getattr(client, method)(f"/jobs/{job.id}/rows/3/correct/", {"email": "a@b.example"})
         assert closed["Location"] == f"/jobs/{job.id}/"

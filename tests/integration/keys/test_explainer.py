@@ -10,7 +10,7 @@ import pytest
 from django.test import Client
 
 from enrichment.models import EnrichmentJob
-from keys import explainer, services
+from keys import explainer, gate, services
 from keys.causes import facts
 from keys.choices import Outcome
 from keys.clock import db_now
@@ -432,3 +432,53 @@ def test_call_that_cannot_have_paused_the_job_explains_nothing(
     page = as_person(manager).get(f"/jobs/{job.id}/why/", follow=True).content.decode()
 
     assert "No call is kept that explains this pause" in page
+
+
+def test_refusal_at_a_form_names_no_worker_and_no_job_that_waits(key: KeyRecord) -> None:
+    sees(key, "w1", "aaa")  # by now
+
+    told = why(
+        call(key, Outcome.SECRET_MISSING, status=None, worker="", message="No running worker finds it.")
+    )
+
+    assert told.cause.title == "No running worker found the secret"
+    assert "When it was asked for" in told.cause.text
+    assert list(told.cause.steps) == ["Start it again."]
+
+
+def test_secret_that_one_worker_sees_is_not_missing_everywhere(key: KeyRecord) -> None:
+    """Though that sight is newer than the call that was refused: another secret was placed there since."""
+    sees(key, "wA", "", problem="ICYPEAS_API_KEY is not set.", changed=db_now() - timedelta(hours=3))
+    refused = call(key, Outcome.SECRET_MISSING, status=None, worker="wA", minutes_ago=60)
+    call(key, Outcome.OK, worker="wB", fingerprint="aaa", minutes_ago=30)
+    sees(key, "wB", "bbb", changed=db_now() - timedelta(minutes=5))
+
+    told = why(refused)
+
+    assert told.cause.title == "1 of 2 workers have no secret"
+    assert "wA finds nothing usable" in told.cause.text
+
+
+def test_api_secret_that_is_not_named_any_more_is_not_asked_for(key: KeyRecord) -> None:
+    refused = call(key, Outcome.SECRET_MISSING, status=None, message=f"{gate.NO_API_SECRET} x")
+
+    told = why(refused)
+
+    assert told.cause.title == "A worker found no API secret"
+    assert "By now the account signs nothing." in told.cause.text
+    assert not any("Place the secret at" in step for step in told.cause.steps)
+
+
+@pytest.mark.parametrize("status", [302, 404, 405])
+def test_answer_of_something_else_points_at_the_address(key: KeyRecord, status: int) -> None:
+    told = why(call(key, Outcome.VENDOR_REJECTED, status=status, message="bulk-search: HTTP"))
+
+    assert told.cause.title == "What answered does not know this call"
+    assert f"HTTP {status}" in told.cause.text
+
+
+def test_payment_that_is_required_is_no_bad_input(key: KeyRecord) -> None:
+    told = why(call(key, Outcome.UNPAID, status=402, message="bulk-search: HTTP 402: Payment required"))
+
+    assert told.cause.title == "The subscription is unpaid"
+    assert "402, payment required" in told.cause.text

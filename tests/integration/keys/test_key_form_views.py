@@ -499,3 +499,28 @@ def test_form_that_was_overtaken_by_a_quarantine_says_so(client: Client, admin: 
     change_state(Actor(make_user(name="Jo Lind")), key, Step.QUARANTINE, reason="odd calls")
 
     assert "Jo Lind: key quarantined" in client.post(f"/keys/{key.name}/edit/", told).content.decode()
+
+
+def test_form_that_was_overtaken_by_a_change_of_the_state_keeps_all_that_was_typed(
+    client: Client, admin: User
+) -> None:
+    key = make_key("sandbox_training_revops")
+    told = edit_form(key) | {"purpose": "Typed for minutes", "daily_cap": "12"}
+    change_state(Actor(make_user(name="Jo Lind")), key, Step.QUARANTINE, reason="odd calls")
+
+    answer = client.post(f"/keys/{key.name}/edit/", told)
+
+    form = answer.context["form"]
+    assert (form["purpose"].value(), form["daily_cap"].value()) == ("Typed for minutes", "12")
+    assert "everything else as you typed it" in answer.content.decode()
+
+
+def test_form_whose_record_changed_without_a_trace_shows_what_stands_now(client: Client, admin: User) -> None:
+    key = make_key("sandbox_training_revops")
+    told = edit_form(key) | {"purpose": "Typed"}
+    KeyRecord.objects.filter(id=key.id).update(updated_at=timezone.now())
+
+    answer = client.post(f"/keys/{key.name}/edit/", told)
+
+    assert answer.context["form"]["purpose"].value() == key.purpose
+    assert "Everything stands below as it is now" in answer.content.decode()

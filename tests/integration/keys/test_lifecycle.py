@@ -19,7 +19,7 @@ from keys.findings import findings_of, refresh
 from keys.lifecycle import FINAL, MOVES, Step, offered
 from keys.models import KeyRecord, Presence
 from keys.services import KeyRecordError, change_state
-from people.audit import Actor
+from people.audit import SYSTEM, Actor
 from people.models import AuditEntry, User
 from tests.factories import make_account, make_key, make_team, make_user
 
@@ -428,3 +428,17 @@ def test_terminal_renews_a_record() -> None:
 
     key.refresh_from_db()
     assert key.expires_at is None
+
+
+def test_renewed_record_begins_to_rest_when_it_can_be_used_again() -> None:
+    long_ago = timezone.now() - timedelta(days=155)
+    key = make_key(
+        "sandbox_old_ops", expires_at=timezone.localdate() - timedelta(days=150), last_used_at=long_ago
+    )
+
+    renewed = services.renew_key(
+        SYSTEM, key, expires_at=timezone.localdate() + timedelta(days=90), reason="needed"
+    )
+
+    assert renewed.usable_since is not None
+    assert timezone.now() - renewed.usable_since < timedelta(minutes=1)
