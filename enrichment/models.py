@@ -334,6 +334,7 @@ class Batch(models.Model):
     looks = models.PositiveIntegerField(default=0)
     looked_at = models.DateTimeField(null=True, blank=True)
     next_at = models.DateTimeField(null=True, blank=True)
+    unmatched = models.JSONField(null=True, blank=True)  # an answer that fits none of the rows, as it came
     message = models.CharField(max_length=300, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     done_at = models.DateTimeField(null=True, blank=True)

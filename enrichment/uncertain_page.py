@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,6 +32,11 @@ class Line:
     reasons: Sequence[tuple[int, str, str]]
     age: timedelta
     accepted_at: datetime
+
+    @property
+    def unmatched(self) -> str:
+        """What came to the call and fits none of its rows, as JSON."""
+        return json.dumps(self.batch.unmatched, indent=2, ensure_ascii=False)
 
 
 @dataclass(frozen=True)

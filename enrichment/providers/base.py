@@ -57,7 +57,13 @@ class RateLimitedError(ProviderError):
 
 
 class UncertainOutcomeError(ProviderError):
-    """A paid call whose outcome is unknown."""
+    """A paid call whose outcome is unknown. `answer` is what came, where something came that fits no row."""
+
+    def __init__(
+        self, message: str, *, status: int | None = None, answer: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(message, status=status)
+        self.answer = answer
 
 
 class ReadFailedError(ProviderError):

@@ -109,7 +109,7 @@ def send(batch: Batch) -> None:
             text = f"Icypeas refuses for too many calls (429). The next try is at {next_try:%H:%M:%S} UTC."
             _try_again(batch, error, wait_s=wait_s, text=text)
         except UncertainOutcomeError as error:
-            _doubt(batch, error.message)
+            _doubt(batch, error)
         except BadInputError as error:
             _refused(batch, error)
         except RefusedError as error:
@@ -259,14 +259,19 @@ def _fetched(batch: Batch, page: LeadPage) -> None:
         heard([job.id])
 
 
-def _doubt(batch: Batch, message: str) -> None:
-    """It may have arrived. From here on the batch is looked up, or given up where that cannot be; nothing sends it again."""
+def _doubt(batch: Batch, error: UncertainOutcomeError) -> None:
+    """It may have arrived. From here on the batch is looked up, or given up where that cannot be; nothing sends it again.
+    What came and fits no row is kept: it may have been paid for, and a person can read it."""
     Batch.objects.filter(id=batch.id, fence=batch.fence, state=BatchState.SENDING).update(
-        state=BatchState.DOUBT, lease_until=None, next_at=db_now(), message=message[:300]
+        state=BatchState.DOUBT,
+        lease_until=None,
+        next_at=db_now(),
+        message=error.message[:300],
+        unmatched=error.answer,
     )
     tell(
         batch.job_id,
-        f"Batch {batch.number} got no clear answer: {message.rstrip('.')}. {what_next(batch)}",
+        f"Batch {batch.number} got no clear answer: {error.message.rstrip('.')}. {what_next(batch)}",
         icon="triangle-alert",
         tone="warn",
     )

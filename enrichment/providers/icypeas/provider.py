@@ -94,7 +94,9 @@ class IcypeasProvider:
             return _submitted_id(answer.get("file"), route)
         if not isinstance(answers, list) or len(answers) != len(request.rows):
             raise UncertainOutcomeError(
-                f"{route}: accepted, but the answers do not fit the {len(request.rows)} rows.", status=200
+                f"{route}: accepted, but the answers do not fit the {len(request.rows)} rows.",
+                status=200,
+                answer=answer,
             )
         items = (
             direct.parse(element, external_id=external_id, read=layout.read)
@@ -127,7 +129,9 @@ class IcypeasProvider:
             raise expired
         elements = answer.get("leads")
         if not isinstance(elements, list):
-            raise UncertainOutcomeError(f"{route}: accepted, but the answer holds no leads.", status=200)
+            raise UncertainOutcomeError(
+                f"{route}: accepted, but the answer holds no leads.", status=200, answer=answer
+            )
         return leads.parse_page(answer, elements, request.external_ids, search)
 
     def count(self, operation: str, query: Mapping[str, Any]) -> int:

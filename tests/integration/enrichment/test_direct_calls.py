@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from enrichment import operations
 from enrichment.models import Batch, BatchItem, EnrichmentJob
@@ -271,3 +272,26 @@ def test_lost_call_of_a_job_whose_key_was_refused_is_paid_again_on_resume_within
     engine.run(job)
 
     assert (job.state, job.rows_found, job.paid_again) == ("completed", 8, Decimal("0.4"))
+
+
+def test_answer_that_fits_no_row_is_kept_for_the_person_who_decides(
+    engine: Engine, provider: DirectProvider, client: Client
+) -> None:
+    provider.troubles = [
+        UncertainOutcomeError(
+            "scrape: accepted, but the answers do not fit the 4 rows.", answer={"data": [{"x": "<b>"}]}
+        )
+    ]
+    job = engine.run(engine.start(4))
+    client.force_login(engine.person)
+
+    page = client.get(f"/jobs/{job.id}/uncertain/").content.decode()
+
+    assert "What Icypeas answered" in page
+    assert "&quot;x&quot;: &quot;&lt;b&gt;&quot;" in page
+    assert (
+        "Such a call cannot be looked up."
+        in job.events.get(text__startswith="Batch 1 got no clear answer").text
+    )
+    assert "fit the 4 rows. Such" in job.events.get(text__startswith="Batch 1 got").text
+    assert "look_again" not in page  # nothing lists such a call
