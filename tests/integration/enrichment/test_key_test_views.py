@@ -104,7 +104,7 @@ def test_balance_that_is_refused_for_the_owner_s_address_does_not_blame_the_key(
     assert checks[key_tests.ACCEPTED]["state"] == "ok"
     assert checks[key_tests.BALANCE]["state"] == "bad"
     assert words in checks[key_tests.BALANCE]["note"]
-    assert f"manage.py account set {engine.account.name} --email" in checks[key_tests.BALANCE]["note"]
+    assert f'manage.py account set "{engine.account.name}" --email' in checks[key_tests.BALANCE]["note"]
 
 
 def test_secret_that_is_not_there_calls_nobody(engine: Engine, as_person: AsPerson, monkeypatch: Any) -> None:
