@@ -218,13 +218,10 @@ def _provider_checks(key: KeyRecord, error: ProviderError) -> dict[str, Check]:
             BALANCE: Check("bad", "unpaid", note),
         }
     if isinstance(error, BadInputError):
-        # Whoever reads what was asked has let the key in. Icypeas may not name the field: there is one that it may want.
-        others = [name for name in error.fields if "email" not in name.lower()]
+        # Whoever reads what was asked has let the key in. All that we tell is the owner's address.
         wrong = f"{key.account.email} is not it" if key.account.email else "none is set"
         note = (
-            f"Icypeas does not take this question: {error.message.rstrip('.')}. This says nothing of the key."
-            if others
-            else f"Icypeas wants the address of the account's owner with this question, and {wrong}: {error.message.rstrip('.')}. "
+            f"Icypeas does not take this question: {error.message.rstrip('.')}. It may want the address of the account's owner, and {wrong}. "
             f'Whoever runs this installation can set it: manage.py account set "{key.account.name}" --email ADDRESS --reason …'
         )
         return {
