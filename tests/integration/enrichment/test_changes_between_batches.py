@@ -340,7 +340,8 @@ def test_refused_resumption_of_a_look_up_does_not_name_whom_it_asks_for(engine: 
         EnrichmentJob.objects.filter(id=job.id).update(holds_reservation=False)
         paused.holds_reservation = False
         reservations.trim(paused)
-    change(admin, engine.key, daily_cap=Decimal("0.05"))
+    change(admin, engine.key, daily_cap=Decimal("0.1"))
+    engine.start(["a@x.example"])  # which takes all of it
 
     with pytest.raises(submission.SubmissionError):
         submission.resume_job(Actor(engine.person), job.id)

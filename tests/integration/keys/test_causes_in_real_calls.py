@@ -306,7 +306,7 @@ CASES = [
     (forbidden_by_policy, "A policy forbids keys", facts.VENDOR, "security policy of your organization"),
     (forbidden, "Icypeas knows the key and forbids the call", facts.VENDOR, "plan"),
     (too_many, "Too many calls for this route", facts.VENDOR, "Nothing was created"),
-    (not_taken, "Icypeas did not take the input", facts.CONFIGURATION, "nothing is charged"),
+    (not_taken, "Icypeas did not take the request", facts.CONFIGURATION, "nothing is charged"),
     (their_trouble, "Icypeas has trouble of its own", facts.VENDOR, "free call"),
     (silent, "Icypeas could not be reached", facts.NETWORK, "nothing was sent"),
     (unclear, "The answer never came", facts.NETWORK, "never sent again"),
