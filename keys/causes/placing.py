@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from keys.causes.facts import CONFIGURATION, Cause, Facts
 from keys.secrets import is_odd
 
+RESUME = "press Resume on the jobs that wait"
+
 
 def injection(facts: Facts) -> Cause | None:
     """What is wrong with how the secret got to the workers, or None. Always looked at first."""
@@ -195,22 +197,21 @@ def missing_secret(facts: Facts) -> Cause:
     injected = injection(facts)
     if injected is not None:
         return injected
-    said, steps = _by_now(facts, facts.key.secret_ref)
-    if not facts.call.worker:  # refused at a form, before anything came to a worker
+    is_of_a_form = not facts.call.worker  # refused before anything came to a worker
+    said, steps = _by_now(facts, facts.key.secret_ref, "start it again" if is_of_a_form else RESUME)
+    if is_of_a_form:
         return Cause(
             "No running worker found the secret",
             CONFIGURATION,
             f"When it was asked for, no running worker found the secret at {facts.key.secret_ref}, so nothing was started. {said}",
-            [*steps[:-1], f"{steps[-1].split(', then press')[0].rstrip('.')}, then start it again."]
-            if len(steps) > 1
-            else ["Start it again."],
+            steps,
             facts.admins,
             "Rotating the key: it never left.",
         )
     return Cause(
         "A worker found no secret",
         CONFIGURATION,
-        f"{facts.call.worker or 'A worker'} found nothing usable at {facts.key.secret_ref}: {facts.call.message} {said}",
+        f"{facts.call.worker} found nothing usable at {facts.key.secret_ref}: {facts.call.message} {said}",
         steps,
         facts.admins,
         "Rotating the key: it never left.",
@@ -220,9 +221,9 @@ def missing_secret(facts: Facts) -> Cause:
 def _missing_api_secret(facts: Facts) -> Cause:
     account = facts.key.account
     said, steps = (
-        _by_now(facts, account.api_secret_ref)
+        _by_now(facts, account.api_secret_ref, RESUME)
         if account.signs_requests and account.api_secret_ref
-        else ("By now the account signs nothing.", ["Press Resume on the jobs that wait."])
+        else ("By now the account signs nothing.", [_sentence(RESUME)])
     )
     return Cause(
         "A worker found no API secret",
@@ -235,19 +236,23 @@ def _missing_api_secret(facts: Facts) -> Cause:
     )
 
 
-def _by_now(facts: Facts, reference: str) -> tuple[str, list[str]]:
-    """What workers find at the reference now, and what follows from it."""
+def _by_now(facts: Facts, reference: str, then: str) -> tuple[str, list[str]]:
+    """What workers find at the reference now, and what follows from it; `then` is the last step."""
     standing = facts.standing
     if standing.seen and not standing.missing and not standing.unheard:
-        return "By now every worker sees one.", ["Press Resume on the jobs that wait."]
+        return "By now every worker sees one.", [_sentence(then)]
     steps = [
         f"Place the secret at {reference} where every worker can read it, and restart those that read their environment.",
-        "Wait until every worker sees it, then press Resume on the jobs that wait.",
+        f"Wait until every worker sees it, then {then}.",
     ]
     if standing.missing:
         names = _names([sight.worker for sight in standing.missing])
         return f"{names} {'finds' if len(standing.missing) == 1 else 'find'} none now.", steps
     return "Not every worker has said yet what it finds now.", steps
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."
 
 
 def _characters(count: int) -> str:

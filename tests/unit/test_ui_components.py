@@ -391,3 +391,22 @@ def test_broken_page_gives_the_number_that_stands_in_the_log():
 
     assert "500-7f3a-10c2" in html
     assert "17 Nov 2026, 10:42:07 UTC" in html
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "shown"),
+    [
+        ("0.02", 1, "0.02"),
+        ("0.25", 1, "0.25"),
+        ("0.125", 1, "0.125"),
+        ("0.1", 1, "0.1"),
+        ("12", 1, "12.0"),
+        ("0.0004", 1, "0.0"),
+        ("1200", None, "1,200"),
+        ("0.02", None, "0.02"),
+        ("61.6", 0, "62"),
+        ("-0.02", 1, "-0.02"),
+    ],
+)
+def test_credits_are_shown_to_the_thousandth_that_they_have(value, digits, shown):
+    assert numbers.credits(Decimal(value), digits) == shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import re
 import unicodedata
 from collections.abc import Callable, Generator
@@ -118,6 +119,12 @@ class KeyAuth(httpx.Auth):
             value = f"{value}:{signature}"
         request.headers["Authorization"] = value
         yield request
+
+    def is_in(self, body: bytes) -> bool:
+        """Whether an answer says the key or the API secret back, as text or as JSON writes it, whatever its case."""
+        said = body.lower()
+        forms = [f for s in (self.__secret, self.__api_secret) if s for f in (s, json.dumps(s)[1:-1])]
+        return any(form.lower().encode() in said for form in forms)
 
     def mask(self, text: str) -> str:
         """`text` with every occurrence of the key and the API secret as `***`, whatever its case."""

@@ -207,6 +207,8 @@ class IcypeasClient:
         status = answer.status
         # Reasons are read from what is there: a refusal stays one when its body is cut off.
         found = payloads.decode_object(answer.body)
+        if found is not None and self._auth.is_in(answer.body):  # answers are kept as they came
+            found = payloads.with_texts(found, self._auth.mask)
         if status == 429:
             text = self._text(answer, found) or "too many calls"
             raise RateLimitedError(f"{route.name}: {text}", retry_after_s=float(route.limit_window_s))

@@ -99,6 +99,17 @@ def _storable(value: Any, depth: int) -> Any:
     return value
 
 
+def with_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """The same JSON value with every text in it changed, keys too."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list):
+        return [with_texts(element, change) for element in value]
+    if isinstance(value, dict):
+        return {change(key): with_texts(element, change) for key, element in value.items()}
+    return value
+
+
 def text_of(value: Any, *, most: int | None = None) -> str:
     """A JSON text or whole number as text without outer space; anything else is empty."""
     if isinstance(value, str):

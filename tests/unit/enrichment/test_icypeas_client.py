@@ -484,3 +484,13 @@ def test_call_ends_in_an_object_or_in_the_error_tree_whatever_is_answered(status
     else:
         assert status < 300
         assert end.get("success") is True or not ROUTES[route].demands_success
+
+
+@pytest.mark.parametrize("secret", [SECRET, 'marker-"7c1f0a5e\\9d3b'])
+def test_key_that_an_answer_says_back_is_masked_in_what_is_kept_of_it(secret):
+    said = {"success": True, "file": f"for {secret.upper()}", "data": [{secret: secret}], "n": 3}
+    wire = Wire(httpx.Response(200, json=said), secret=secret)
+
+    kept = wire.client.call(ROUTES["bulk-search"], json={})
+
+    assert kept == {"success": True, "file": "for ***", "data": [{"***": "***"}], "n": 3}

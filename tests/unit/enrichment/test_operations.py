@@ -319,3 +319,26 @@ def test_workload_joins_a_series_that_there_is():
 
     assert "x" not in scopes.WORKLOADS
     assert scopes.series_of("x") == len(scopes.SERIES)
+
+
+@pytest.mark.parametrize(
+    ("company", "asked"),
+    [
+        ("https://www.Loxwell.example/contact", "loxwell.example"),
+        ("www.loxwell.example", "loxwell.example"),
+        ("booking.com", "booking.com"),
+        ("Node.js", "Node.js"),
+        ("St. Gobain", "St. Gobain"),
+        ("Bell & Hart, Inc.", "Bell & Hart, Inc."),
+    ],
+)
+def test_website_in_the_column_of_names_is_asked_as_the_website(company, asked):
+    checked = SEARCH.check({"last_name": "Roux", "company": company})
+
+    assert checked.inputs["company"] == asked
+
+
+def test_free_mail_provider_in_the_column_of_names_is_warned_of():
+    checked = SEARCH.check({"last_name": "Roux", "company": "gmail.com"})
+
+    assert [warning.code for warning in checked.warnings] == ["free_mail_domain"]
