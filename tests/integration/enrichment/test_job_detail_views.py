@@ -822,3 +822,35 @@ def test_finished_page_groups_failures_and_warns_of_uncertain_rows(
         in text
     )
     assert f"{url(job)}?state=failed&amp;reason=bad_input#results" in page
+
+
+def test_progress_takes_any_header_for_an_address(engine: Engine, as_person: AsPerson) -> None:
+    job = engine.start(1)
+
+    answer = as_person(engine.person).get(
+        f"/jobs/{job.id}/progress/", headers={"HX-Request": "true", "HX-Current-URL": "http://["}
+    )
+
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"), [("key", "they are read after Resume"), ("credits", "they come back by")]
+)
+def test_paused_job_says_what_its_rows_at_icypeas_may_cost(
+    engine: Engine, as_person: AsPerson, reason: str, said: str
+) -> None:
+    engine.switch(speed=0)
+    job = engine.start(3)
+    while job.rows_in_flight < 3:
+        engine.step(job)
+    EnrichmentJob.objects.filter(id=job.id).update(
+        state="paused", pause_reason=reason, state_text="Paused: x."
+    )
+
+    text = " ".join(as_person(engine.person).get(f"/jobs/{job.id}/").content.decode().split())
+
+    assert "3 at Icypeas may still cost what was reserved for them" in text
+    assert said in text
+    assert "0 rows wait" not in text
+    assert "nothing more is paid" not in text

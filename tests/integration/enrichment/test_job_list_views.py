@@ -258,3 +258,21 @@ def test_job_list_escapes_what_people_typed(as_person: AsPerson) -> None:
 
     assert "<script>alert" not in page
     assert "<img src=x>" not in page
+
+
+@pytest.mark.parametrize("words", ["²", "#²", "9" * 40, "#7"])
+def test_search_for_a_number_that_is_none_finds_nothing(as_person: AsPerson, words: str) -> None:
+    answer = as_person(factories.make_user(role="operator")).get("/jobs/", {"q": words})
+
+    assert answer.status_code == 200
+
+
+def test_count_beside_jobs_is_that_of_the_view(as_person: AsPerson) -> None:
+    person = factories.make_user(role="operator")
+    for source in ("browser", "lookup"):
+        factories.make_job(1, created_by=person, source=source, state="paused")
+
+    page = as_person(person).get("/jobs/?view=running").content.decode()
+
+    assert "1 not finished" in page
+    assert "2 not finished" not in page

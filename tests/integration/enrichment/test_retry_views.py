@@ -268,3 +268,19 @@ def test_correction_leads_back_to_the_review_as_it_was_chosen(
     again = client.get(back).content.decode()
     assert re.search(r'<option value="7" selected>', again)
     assert "Expo in May</textarea>" in again
+
+
+def test_uncertain_rows_of_the_same_reason_are_not_offered_for_a_new_list(
+    job: EnrichmentJob, engine: Engine, as_person: AsPerson
+) -> None:
+    """They may have been paid."""
+    EnrichmentJob.objects.filter(id=job.id).update(state="cancelled")
+    EnrichmentRow.objects.filter(job=job, state="found").update(state="uncertain", reason_code="bad_input")
+    client = as_person(engine.person)
+
+    (path,) = re.findall(
+        r'href="(/jobs/\d+/export/[^"]*bad_input)"', client.get(f"/jobs/{job.id}/retry/").content.decode()
+    )
+    taken = b"".join(client.get(path.replace("&amp;", "&"))).decode()  # type: ignore[arg-type]
+
+    assert len(taken.splitlines()) == 1 + EnrichmentRow.objects.filter(job=job, state="failed").count()

@@ -325,3 +325,30 @@ def test_start_of_a_look_up_reads_no_whole_table_of_answers_or_rows(engine: Engi
     )
     assert not [plan for plan in plans if big.match(plan)]
     assert len(asked) > 10
+
+
+@pytest.mark.django_db
+def test_keys_are_offered_with_as_many_questions_for_many_as_for_few(
+    django_assert_max_num_queries: Any,
+) -> None:
+    person = factories.make_user(role="operator")
+    for number in range(30):
+        factories.make_key(f"sandbox_many{number}_ops", state="revoked" if number % 2 else "quarantined")
+
+    with django_assert_max_num_queries(8):
+        choices = selectors.key_choices("email-verification", "bulk", person)
+
+    assert len(choices) == 30
+    assert all(choice.refusal for choice in choices)
+
+
+@pytest.mark.django_db
+def test_key_that_was_refused_when_last_asked_is_not_offered_first() -> None:
+    person = factories.make_user(role="operator")
+    now = timezone.now()
+    factories.make_key("sandbox_a_ops", last_used_at=now, let_in_outcome="vendor_401")
+    factories.make_key("sandbox_b_ops", last_used_at=now - timedelta(days=1), let_in_outcome="ok")
+
+    choices = selectors.key_choices("email-verification", "bulk", person)
+
+    assert [choice.key.name for choice in choices] == ["sandbox_b_ops", "sandbox_a_ops"]

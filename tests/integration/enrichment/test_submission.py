@@ -414,3 +414,12 @@ def test_pause_before_the_first_slice_keeps_the_reservation_and_sends_nothing(en
     submission.resume_job(Actor(engine.person), job.id)
     engine.run(job)
     assert job.state == "completed"
+
+
+@pytest.mark.django_db
+def test_purpose_that_is_kept_while_it_is_typed_holds_no_nul() -> None:
+    job = factories.make_job(1)
+
+    submission.keep_purpose(job, "spring\0 campaign")
+
+    assert EnrichmentJob.objects.get(id=job.id).purpose == "spring campaign"

@@ -352,3 +352,18 @@ def test_error_message_is_taken_from_the_first_place_that_says_something(found, 
 
 def test_error_fields_are_each_named_once_in_their_order():
     assert payloads.error_fields(payload("refused_fields")) == ("firstname", "domainOrCompany")
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("contact@linkedin.com/company/x", False),
+        ("a@b?c.example", False),
+        ("ann@loxwell.example", True),
+        ("o'neil+x@sub.loxwell.example", True),
+        ("ann@müller.example", True),
+        ("ann@xn--mller-kva.example", True),
+    ],
+)
+def test_address_has_a_host_behind_its_sign(text, is_one):
+    assert bool(payloads._ADDRESS.fullmatch(text)) is is_one
