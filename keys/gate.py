@@ -44,7 +44,7 @@ class GateRefusedError(Exception):
 @dataclass(frozen=True)
 class Errand:
     """What somebody wants to call, and for what. `interval_s` is the route's distance between calls at our share of
-    the documented rate; `job` is a number, since keys know nothing of jobs. `is_for_person`: somebody waits for what this
+    the documented rate, `catch_up` how many late ones may follow faster; `job` is a number, since keys know nothing of jobs. `is_for_person`: somebody waits for what this
     call brings, so it takes the slot that was kept for it."""
 
     key_id: int
@@ -59,6 +59,7 @@ class Errand:
     rows: int = 0
     is_probe: bool = False
     is_for_person: bool = False
+    catch_up: int = 0
 
     @property
     def is_paid(self) -> bool:
@@ -184,6 +185,7 @@ def admit(errand: Errand, *, max_wait_s: float) -> Permit:
         route=errand.route,
         interval_s=errand.interval_s,
         max_wait_s=max_wait_s,
+        catch_up=errand.catch_up,
         for_person=errand.is_for_person,
     )
     if errand.is_paid:

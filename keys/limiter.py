@@ -1,7 +1,8 @@
 """One limiter per account and route, in the database, shared by every process.
 
-GCRA with a burst of one: each call takes the next free slot, slots are `interval_s` apart. A slot that is
-taken and not used is lost, which only makes us slower than allowed.
+GCRA: each call takes the next free slot, slots are `interval_s` apart. A slot that is taken and not used is lost, which
+only makes us slower than allowed. One that nobody took in time is lost, too, but for the last `catch_up` of them: a machine
+that was busy for a moment takes them late.
 
 People come before lists: whoever will look for a person's answer keeps the slot of that moment (`keep_slot`), and a
 call for a list that would push the slot back is turned away. After a person's slot the next one is open to whoever is
@@ -29,9 +30,16 @@ class BusyError(Exception):
 
 
 def take_slot(
-    *, account_id: int, route: str, interval_s: float, max_wait_s: float, for_person: bool = False
+    *,
+    account_id: int,
+    route: str,
+    interval_s: float,
+    max_wait_s: float,
+    catch_up: int = 0,
+    for_person: bool = False,
 ) -> float:
-    """Take the next slot of the route; seconds to wait until it comes (0 when it is now).
+    """Take the next slot of the route; seconds to wait until it comes (0 when it is now). In any stretch of time there are at
+    most `catch_up` calls more than slots.
 
     Raises `BusyError`, taking nothing, when it is more than `max_wait_s` away, or kept for a person and this call is for
     none. Must not run inside a transaction: the slot has to be taken for everybody at once.
@@ -40,12 +48,12 @@ def take_slot(
     slot, _ = RateSlot.objects.get_or_create(account_id=account_id, route=route)
     for _attempt in range(_CONTENDERS):
         now = db_now_us()
-        start = max(slot.next_free_us, now)
+        start = max(slot.next_free_us, now - catch_up * interval_us)
         if not for_person and _is_kept(slot, start, now, interval_us):
             # Behind the person's slot; who is late for it may come at any moment.
             behind = interval_us if now <= slot.kept_us else interval_us // 4
-            raise BusyError((max(slot.kept_us, start) + behind - now) / 1_000_000)
-        wait_s = (start - now) / 1_000_000
+            raise BusyError((max(slot.kept_us, start, now) + behind - now) / 1_000_000)
+        wait_s = max(start - now, 0) / 1_000_000
         if wait_s > max_wait_s:
             raise BusyError(wait_s)
         # A person's look covers everybody whose answer is due; who waits for more keeps a slot anew.
@@ -76,7 +84,7 @@ def _is_kept(slot: RateSlot, start: int, now: int, interval_us: int) -> bool:
     if not slot.kept_us or now > _kept_until(slot, interval_us):
         return False
     is_lists_turn = start < slot.person_us + 2 * interval_us
-    return not is_lists_turn and start + interval_us > slot.kept_us
+    return not is_lists_turn and start + interval_us > max(slot.kept_us, now)
 
 
 def _kept_until(slot: RateSlot, interval_us: int) -> int:

@@ -156,4 +156,5 @@ def errand_for(
         operation=operation.name,
         rows=rows,
         is_for_person=is_for_person,
+        catch_up=ROUTES[route].catch_up,
     )

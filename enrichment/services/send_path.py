@@ -47,7 +47,7 @@ from enrichment.services.answers import (
     record_items,
     return_rows,
 )
-from enrichment.services.provider_call import call, errand_for, keep_look, persist
+from enrichment.services.provider_call import call, errand_for, keep_look, keep_slot, persist
 from enrichment.services.transitions import heard, lock_job, move_rows, pause, pause_fellows, tell
 from keys import gate, limiter
 from keys.clock import db_now
@@ -138,13 +138,14 @@ def _intent(batch: Batch, items: list[BatchItem]) -> Callable[[gate.Permit], Non
             job = lock_job(batch.job_id)
             if job.state != JobState.RUNNING:
                 raise NothingSentError
+            batch.intent_at = db_now()
             changed = Batch.objects.filter(id=batch.id, fence=batch.fence, state=BatchState.READY).update(
                 state=BatchState.SENDING,
                 attempt=batch.attempt + 1,
                 request_hash=hashlib.sha256(request.encode()).hexdigest(),
                 fingerprint=permit.fingerprint,
-                intent_at=db_now(),
-                lease_until=db_now() + leases.lease_end(),
+                intent_at=batch.intent_at,
+                lease_until=batch.intent_at + leases.lease_end(),
                 looks=0,
                 looked_at=None,
             )
@@ -194,20 +195,22 @@ def _rows_of(batch: Batch) -> QuerySet[EnrichmentRow]:
 def _sent(batch: Batch, ref: str, mode: Mode) -> None:
     """Icypeas answers later: from now on the batch is followed as `mode`."""
     now = db_now()
+    # Counted from the send: while its answer was on the way, Icypeas was at work.
     first = settings.SINGLE_FIRST_LOOK_S if mode == Mode.SINGLE else settings.FILE_FIRST_LOOK_S
+    look_at = (batch.intent_at or now) + timedelta(seconds=first)
     Batch.objects.filter(id=batch.id, fence=batch.fence).update(
         state=BatchState.SENT,
         mode=mode,
         provider_ref=ref,
         sent_at=now,
-        next_at=now + timedelta(seconds=first),
+        next_at=look_at,
         lease_until=None,
         claims=0,
         message="",
     )
     heard([batch.job_id])
     if mode == Mode.SINGLE:
-        keep_look(batch)
+        keep_slot(batch.account_id, look_at)
 
 
 def _sent_alone(batch: Batch, ref: str) -> None:

@@ -173,6 +173,8 @@ def measure_floor(scene: Scene, options: Mapping[str, Any]) -> tuple[dict[str, A
     took, floor = seconds_of(job), reads * slot_s
     refused = sum(counted["429"] for counted in requests.values())
     slots = sorted(seconds_of(look_up) / slot_s for look_up in look_ups)
+    ends = [look_up.finished_at for look_up in look_ups if look_up.finished_at]
+    before_end = sum(end < job.finished_at for end in ends if job.finished_at)
     figures = {
         "database": settings.DATABASES["default"]["ENGINE"].rpartition(".")[2],
         "broker": urlsplit(settings.CELERY_BROKER_URL).scheme,
@@ -184,7 +186,7 @@ def measure_floor(scene: Scene, options: Mapping[str, Any]) -> tuple[dict[str, A
         "reads of answers / least": f"{total(requests, '/bulk-single-searchs/read')} / {reads + 2}",
         "lists submitted / least at this size": f"{total(requests, '/bulk-search')} / {math.ceil(options['rows'] / options['batch_rows']) + 1}",
         "looks at progress / least": f"{total(requests, '/search-files/read')} / 2",
-        "look-ups in the middle": len(slots),
+        "look-ups in the middle / answered before the list's end": f"{len(slots)} / {before_end}",
         "look-up in the middle, read slots": round(slots[-1], 2),
         "look-up in the middle, read slots, median": round(statistics.median(slots), 2),
         "short list in the middle, seconds": round(seconds_of(small), 1),

@@ -17,7 +17,7 @@ from enrichment.providers.icypeas.provider import IcypeasProvider
 from enrichment.services import decisions, looking, reads, send_path, submission
 from keys import ledger
 from keys.clock import db_now
-from keys.models import Account, Breaker, Call
+from keys.models import Account, Breaker, Call, RateSlot
 from people.audit import Actor
 from tests.fakes.engine import Engine, paid_credits, paid_inputs
 from tests.fakes.sandbox_process import USER_ID
@@ -244,6 +244,23 @@ def test_look_ups_of_many_people_share_their_reads(engine: Engine, settings: Any
     assert {job.state for job in jobs} == {"completed"}
     # Each read brings every answer that is there, whoever asked.
     assert engine.sent("/bulk-single-searchs/read") <= 10
+
+
+def test_look_for_a_search_is_counted_from_its_send(engine: Engine, settings: Any) -> None:
+    settings.SINGLE_FIRST_LOOK_S = 4.0
+    engine.fault("/email-search", "delay", seconds=0.5, times=1)
+    job = look_up(engine)
+    while not Batch.objects.filter(job=job, state=BatchState.SENT).exists():
+        engine.step(job)
+
+    batch = Batch.objects.get(job=job)
+    assert batch.intent_at is not None
+    assert batch.sent_at is not None
+    assert batch.next_at is not None
+    assert (batch.sent_at - batch.intent_at).total_seconds() > 0.4
+    assert (batch.next_at - batch.intent_at).total_seconds() == 4.0
+    kept_s = RateSlot.objects.get(route="items-read").kept_us / 1_000_000 - batch.intent_at.timestamp()
+    assert 3.5 < kept_s <= 4.0  # and the slot of reading is kept for then
 
 
 def test_reads_that_fail_come_ever_more_rarely(engine: Engine, settings: Any) -> None:

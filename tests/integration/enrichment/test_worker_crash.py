@@ -151,17 +151,20 @@ def test_messages_that_come_three_times_and_again_after_a_second_pay_each_row_on
         installation.start_worker(app="tests.fakes.tripled_worker")
     must(has_state(installation, "completed"), timeout_s=200)
 
+    def deliveries() -> list[str]:
+        log = (installation.folder / "processes.log").read_text()
+        return re.findall(r"Task enrichment\.tasks\.run_job\[([^]]+)\] received", log)
+
+    assert len(deliveries()) >= 3, "no message came three times"
+    if os.environ.get("TEST_REDIS_URL"):
+        # Perhaps only now: while the job runs its slices may hold every place that the workers have.
+        must(lambda: len(deliveries()) > len(set(deliveries())), timeout_s=30)
+
     (found,) = installation.query("SELECT rows_found, rows_uncertain FROM enrichment_enrichmentjob")
     asked = [str(row["input"]) for row in own_sandbox.charges()]
     assert len(asked) == len(set(asked)) == found[0]
     assert found[1] == 0
     assert len(own_sandbox.state()["files"]) == ROWS // 20
-    log = (installation.folder / "processes.log").read_text()
-    slices = len(re.findall(r"Task enrichment\.tasks\.run_job\[[^]]+\] received", log))
-    ids = set(re.findall(r"Task enrichment\.tasks\.run_job\[([^]]+)\] received", log))
-    assert slices >= 3, "no message came three times"
-    if os.environ.get("TEST_REDIS_URL"):
-        assert slices > len(ids), "no message came again"
 
 
 def test_three_schedulers_do_what_one_does(installation: Installation, own_sandbox: SandboxProcess) -> None:

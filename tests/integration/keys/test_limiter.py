@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import threading
 import time
 from datetime import timedelta
@@ -19,6 +20,7 @@ def take(
     route: str = "bulk-search",
     interval_s: float = 1.0,
     max_wait_s: float = 60,
+    catch_up: int = 0,
     for_person: bool = False,
 ) -> float:
     return limiter.take_slot(
@@ -26,6 +28,7 @@ def take(
         route=route,
         interval_s=interval_s,
         max_wait_s=max_wait_s,
+        catch_up=catch_up,
         for_person=for_person,
     )
 
@@ -51,6 +54,46 @@ def test_no_burst_is_saved_up_while_nobody_calls() -> None:
 
     assert waits[0] == 0
     assert waits[2] > 0.05
+
+
+@pytest.mark.django_db
+def test_late_slots_are_taken_at_once_and_no_more_than_so_many() -> None:
+    account = factories.make_account()
+    take(account, interval_s=0.2, catch_up=2)
+    time.sleep(1.1)  # five slots went by
+
+    waits = [take(account, interval_s=0.2, catch_up=2) for _ in range(4)]
+
+    assert waits[:3] == [0, 0, 0]  # the one of now, and two late ones
+    assert waits[3] == pytest.approx(0.2, abs=0.15)
+
+
+@pytest.mark.django_db
+def test_with_late_slots_a_stretch_of_time_has_so_many_calls_more_and_not_one_besides() -> None:
+    account = factories.make_account()
+    interval_s, catch_up = 0.02, 2
+    busy = random.Random(7)
+    moments: list[float] = []
+
+    for _ in range(120):
+        wait_s = take(account, interval_s=interval_s, catch_up=catch_up)
+        moments.append(time.time() + wait_s)
+        time.sleep(wait_s + busy.choice((0.0, 0.0, 0.0, 0.1)))
+
+    for first, begin in enumerate(moments):
+        for later, end in enumerate(moments[first:]):
+            assert later <= (end - begin + 0.005) / interval_s + catch_up  # 5 ms: two clocks
+
+
+@pytest.mark.django_db
+def test_list_that_takes_late_slots_makes_no_person_wait() -> None:
+    account = factories.make_account()
+    take(account, interval_s=0.2, catch_up=2)
+    time.sleep(0.7)
+    keep(account, 0.0, interval_s=0.2)  # somebody's look is due now
+
+    assert take(account, interval_s=0.2, catch_up=2) == 0  # ends in the past, so it is in nobody's way
+    assert take(account, interval_s=0.2, catch_up=2, for_person=True) == 0
 
 
 @pytest.mark.django_db

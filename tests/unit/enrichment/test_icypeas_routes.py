@@ -23,6 +23,14 @@ def test_interval_follows_another_share():
     assert interval_s(ROUTES["items-read"], share=0.5) == pytest.approx(4.0)
 
 
+@pytest.mark.parametrize("route", [route for route in ROUTES.values() if route.catch_up])
+def test_late_slots_leave_half_of_the_safety_margin(route):
+    margin = route.limit_calls - route.limit_window_s / interval_s(route)
+    at_the_edge = 1  # a window that begins with a call has one more than its slots
+
+    assert at_the_edge + route.catch_up <= margin / 2
+
+
 def test_routes_are_the_documented_paths_without_the_sync_ones():
     paths = {f"{route.method} {route.path}" for route in ROUTES.values()}
 
