@@ -68,19 +68,22 @@ def month_of(budget: Budget, at: datetime) -> date:
 
 def for_key(key: KeyRecord) -> list[Budget]:
     """The budgets that a job of this key burns now: its team's in the key's realm, and the key's own."""
+    burdened = Q(key=key)
+    if key.team_id:
+        burdened |= Q(team=key.team_id, realm=key.account.realm)
+    begun = _begun(Budget.objects.filter(burdened))
     found = [
-        _newest(Budget.objects.filter(team=key.team, realm=key.account.realm)) if key.team_id else None,
-        _newest(Budget.objects.filter(key=key)),
+        next((budget for budget in begun if (budget.key_id is None) == is_team), None)
+        for is_team in (True, False)
     ]
     return [budget for budget in found if budget is not None and budget.credits is not None]
 
 
-def _newest(budgets: QuerySet[Budget], month: date | None = None) -> Budget | None:
-    """The one that holds in a month (now unless told): of those that have begun the latest, a correction before what it corrects."""
-    for budget in budgets.select_related("team", "key__team", "key__account").order_by("-first_month", "-id"):
-        if budget.first_month <= (month or month_of(budget, db_now())):
-            return budget
-    return None
+def _begun(budgets: QuerySet[Budget], month: date | None = None) -> list[Budget]:
+    """Those that have begun in a month (now unless told), the latest first, a correction before what it corrects: the first
+    of an owner holds."""
+    sought = budgets.select_related("team", "key__team", "key__account").order_by("-first_month", "-id")
+    return [budget for budget in sought if budget.first_month <= (month or month_of(budget, db_now()))]
 
 
 def all_of(month: date, teams: Iterable[Team] | None = None) -> list[Budget]:
@@ -88,10 +91,9 @@ def all_of(month: date, teams: Iterable[Team] | None = None) -> list[Budget]:
     owners = Budget.objects.order_by().values_list("team", "key", "realm").distinct()
     if teams is not None:
         owners = owners.filter(Q(team__in=teams) | Q(key__team__in=teams))
-    found = [
-        _newest(Budget.objects.filter(team=team, key=key, realm=realm), month) for team, key, realm in owners
-    ]
-    budgets = [budget for budget in found if budget is not None and budget.credits is not None]
+    each = (Budget.objects.filter(team=team, key=key, realm=realm) for team, key, realm in owners)
+    found = [begun[0] for budgets in each if (begun := _begun(budgets, month))]
+    budgets = [budget for budget in found if budget.credits is not None]
     return sorted(budgets, key=lambda budget: (budget.key_id is not None, budget.owner))
 
 

@@ -261,10 +261,10 @@ def get_detail(key: KeyRecord, user: User, *, chart: str = use_chart.CREDITS) ->
     line = _line(key, days, openable)
     return Detail(
         line=line,
-        last_credits=_last_credits(key),
+        last_credits=_last_credits(key, users),
         findings=finding_selectors.lines_of(key, line.findings),
         excepted=finding_selectors.lines_of(key, line.excepted),
-        missing=selectors.missing_for_activation(key),
+        missing=selectors.missing_for_activation(key) if key.state == KeyState.DRAFT else (),
         budgets=[budgets.standing(budget) for budget in budgets.for_key(key)],
         standing=presence.standing(key.secret_ref),
         previous=presence.standing(key.previous_secret_ref) if key.previous_secret_ref else None,
@@ -289,9 +289,13 @@ def get_detail(key: KeyRecord, user: User, *, chart: str = use_chart.CREDITS) ->
     )
 
 
-def _last_credits(key: KeyRecord) -> Decimal | None:
-    """What the job of the last use was charged so far; None without a job or a charge."""
-    return ledger.job_sums(key.last_used_job).charged or None if key.last_used_job else None
+def _last_credits(key: KeyRecord, jobs: Sequence[use.JobLine]) -> Decimal | None:
+    """What the job of the last use was charged so far, mostly one of the newest `jobs`; None without a job or a charge."""
+    if not key.last_used_job:
+        return None
+    known = {line.use.job: line.credits for line in jobs}
+    credits = known.get(key.last_used_job)
+    return (ledger.job_sums(key.last_used_job).charged if credits is None else credits) or None
 
 
 def _scopes(key: KeyRecord, scopes: Sequence[use.ScopeUse], openable: Collection[int]) -> list[ScopeLine]:

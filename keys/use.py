@@ -5,14 +5,14 @@ Nothing here counts calls: whatever speaks of many is read from the sums that `c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, Max, Q, QuerySet, Subquery, Sum
+from django.db.models import Count, Max, Q, QuerySet, Sum
 from django.db.models.functions import TruncDate
 from django.utils import timezone
 
@@ -112,22 +112,48 @@ class ScopeUse:
 def scope_use(key: KeyRecord) -> list[ScopeUse]:
     """Scopes granted, used and refused. Free calls need none, so they are not among them."""
     hours = CallHour.objects.filter(key=key, scope__in=SCOPES).order_by()
+    let_out, refused = hours.exclude(outcome__in=POLICY_OUTCOMES), hours.filter(outcome__in=POLICY_OUTCOMES)
     sums = _sums_of_scopes(hours)
     scopes = sorted({*key.scopes, *sums})
-    let_out, refused = ~Q(outcome__in=POLICY_OUTCOMES), Q(outcome__in=POLICY_OUTCOMES)
-    last = {hour.scope: hour for hour in _newest(hours.filter(let_out, scope=scope) for scope in scopes)}
-    denied = [scope for scope, row in sums.items() if row["no"]]
-    refusals = {hour.scope: hour for hour in _newest(hours.filter(refused, scope=scope) for scope in denied)}
+    times = {scope: line.last_hour for scope, line in sums.items() if line.last_hour}
+    longer_ago = [scope for scope in scopes if scope not in times] if key.last_used_at else []
+    if longer_ago:
+        earlier = let_out.filter(scope__in=longer_ago).values_list("scope")
+        times |= dict(earlier.annotate(newest=Max("hour")))
+    last = _in_hours(let_out, times)
+    refusals = _in_hours(
+        refused, {scope: line.refused_hour for scope, line in sums.items() if line.refused_hour}
+    )
     granted = _granted_on(key)
     return [
-        _scope(scope, key, sums.get(scope, {}), last.get(scope), refusals.get(scope), granted.get(scope))
+        _scope(
+            scope,
+            key,
+            sums.get(scope, _ScopeSums()),
+            last.get(scope),
+            refusals.get(scope),
+            granted.get(scope),
+        )
         for scope in scopes
     ]
 
 
-def _sums_of_scopes(hours: QuerySet[CallHour]) -> dict[str, dict[str, int]]:
-    """Calls and rows of 30 and 90 days and refusals (`no`) of 90, by scope. The database sums by outcome, which an index
-    answers alone; what an outcome means is told here."""
+@dataclass
+class _ScopeSums:
+    """One scope in 30 and 90 days: calls that were let out, rows that were sent, refusals of 90 days, and the newest hour of
+    each kind."""
+
+    calls_30: int = 0
+    calls_90: int = 0
+    rows_30: int = 0
+    rows_90: int = 0
+    refused: int = 0
+    last_hour: datetime | None = None
+    refused_hour: datetime | None = None
+
+
+def _sums_of_scopes(hours: QuerySet[CallHour]) -> dict[str, _ScopeSums]:
+    """By scope. The database sums by outcome, which an index answers alone; what an outcome means is told here."""
     now = timezone.now()
     recent = Q(hour__gte=now - timedelta(days=DAYS))
     rows = (
@@ -138,32 +164,36 @@ def _sums_of_scopes(hours: QuerySet[CallHour]) -> dict[str, dict[str, int]]:
             calls_90=Sum("calls"),
             rows_30=Sum("rows", filter=recent, default=0),
             rows_90=Sum("rows"),
+            newest=Max("hour"),
         )
     )
-    sums: dict[str, dict[str, int]] = {}
-    for scope, outcome, calls_30, calls_90, rows_30, rows_90 in rows:
-        line = sums.setdefault(scope, dict.fromkeys(("calls_30", "calls_90", "rows_30", "rows_90", "no"), 0))
+    sums: dict[str, _ScopeSums] = {}
+    for scope, outcome, calls_30, calls_90, rows_30, rows_90, newest in rows:
+        line = sums.setdefault(scope, _ScopeSums())
         if outcome in POLICY_OUTCOMES:
-            line["no"] += calls_90
+            line.refused += calls_90
+            line.refused_hour = max(line.refused_hour or newest, newest)
             continue
-        line["calls_30"] += calls_30
-        line["calls_90"] += calls_90
+        line.calls_30 += calls_30
+        line.calls_90 += calls_90
+        line.last_hour = max(line.last_hour or newest, newest)
         if outcome == Outcome.OK:
-            line["rows_30"], line["rows_90"] = rows_30, rows_90
+            line.rows_30, line.rows_90 = rows_30, rows_90
     return sums
 
 
-def _newest(each: Any) -> list[CallHour]:
-    """The newest hour of each query, in one question: each walks its index from the end."""
-    ids: Any = [Subquery(hours.order_by("-hour", "-last_at").values("id")[:1]) for hours in each]
-    found = CallHour.objects.filter(id__in=ids) if ids else CallHour.objects.none()
-    return list(found)
+def _in_hours(hours: QuerySet[CallHour], times: Mapping[str, datetime]) -> dict[str, CallHour]:
+    """The line of each scope in its hour; of several outcomes the last."""
+    if not times:
+        return {}
+    near = hours.filter(scope__in=times, hour__in=set(times.values())).order_by("last_at")
+    return {line.scope: line for line in near if line.hour == times[line.scope]}
 
 
 def _scope(
     scope: str,
     key: KeyRecord,
-    sums: dict[str, int],
+    sums: _ScopeSums,
     last: CallHour | None,
     refusal: CallHour | None,
     granted_on: date | None,
@@ -173,12 +203,12 @@ def _scope(
         scope=scope,
         is_granted=is_granted,
         granted_on=(granted_on or timezone.localtime(key.created_at).date()) if is_granted else None,
-        rows=(sums.get("rows_30", 0), sums.get("rows_90", 0)),
-        calls=(sums.get("calls_30", 0), sums.get("calls_90", 0)),
+        rows=(sums.rows_30, sums.rows_90),
+        calls=(sums.calls_30, sums.calls_90),
         last_at=last.last_at if last else None,
         last_job=last.last_job if last else None,
         last_by=last.last_by if last else "",
-        refused=sums.get("no", 0),
+        refused=sums.refused,
         refused_at=refusal.last_at if refusal else None,
         refused_by=refusal.last_by if refusal else "",
         refused_job=refusal.last_job if refusal else None,
