@@ -95,7 +95,9 @@ def set_up() -> None:
     _install_uv()
     say("Installing the locked dependencies …")
     done = subprocess.run(
-        [str(UV), "sync", "--frozen", "--quiet"],
+        # Compiled once: where Python may write nothing beside what it imports (`PYTHONDONTWRITEBYTECODE`, as in many
+        # containers), each process would compile all of it again, for a second and more.
+        [str(UV), "sync", "--frozen", "--quiet", "--compile-bytecode"],
         cwd=ROOT,
         env=_uv_environment(),
         capture_output=True,

@@ -83,7 +83,8 @@ def _begun(budgets: QuerySet[Budget], month: date | None = None) -> list[Budget]
     """Those that have begun in a month (now unless told), the latest first, a correction before what it corrects: the first
     of an owner holds."""
     sought = budgets.select_related("team", "key__team", "key__account").order_by("-first_month", "-id")
-    return [budget for budget in sought if budget.first_month <= (month or month_of(budget, db_now()))]
+    now = db_now()
+    return [budget for budget in sought if budget.first_month <= (month or month_of(budget, now))]
 
 
 def all_of(month: date, teams: Iterable[Team] | None = None) -> list[Budget]:

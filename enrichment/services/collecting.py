@@ -34,8 +34,9 @@ def collect_next(job: EnrichmentJob) -> bool:
     try:
         return any(collect_from(job, batch_id) for batch_id in list(due.values_list("id", flat=True)[:5]))
     except limiter.BusyError as busy:
-        # Back when the slot is so near that it may be taken.
-        raise limiter.BusyError(max(busy.wait_s - provider_call.read_ahead_s(), 0.0)) from busy
+        # Back when the slot is so near that it may be taken, and not before a moment: it may be kept for one who does not come.
+        moment_s = provider_call.slot_s(provider_call.ITEMS) / 10
+        raise limiter.BusyError(max(busy.wait_s - provider_call.read_ahead_s(), moment_s)) from busy
 
 
 def collect_from(job: EnrichmentJob, batch_id: int) -> bool:

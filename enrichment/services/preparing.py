@@ -56,11 +56,11 @@ def _choose_leads(job: EnrichmentJob, waiting: QuerySet[EnrichmentRow]) -> None:
     """Leave the first row of each question as the one that stands for it. Where a row of the job that is at Icypeas, or may
     be, stands for a question already, no other does.
 
-    Every row is marked when it is linked, so that a list without duplicates is written once; the ids of the others come
+    A new job's rows are marked when they are linked, so that a list without duplicates is written once; the ids of the others come
     here and go back in chunks: as one statement, on a table that was just filled, it takes a time that grows squared on
     both databases, which know nothing of its size yet.
     """
-    waiting.filter(is_lead=False).update(is_lead=True)  # a row that is sent again, beside a corrected one
+    waiting.filter(is_lead=False).update(is_lead=True)  # rows that are sent again
     sent = (RowState.IN_FLIGHT, RowState.UNCERTAIN)
     stands = EnrichmentRow.objects.filter(job=job, is_lead=True, state__in=sent, question__isnull=False)
     if stands.exists():
@@ -100,4 +100,5 @@ def _link(job: EnrichmentJob, rows: QuerySet[EnrichmentRow]) -> None:
                 parameters,
             )
         same = Question.objects.filter(realm=job.realm, operation=job.operation, digest=OuterRef("digest"))
-        rows.update(question_id=Subquery(same.values("id")[:1]), is_lead=True)
+        # In a later attempt another row may stand for the question, and may be answered or decided at any moment from now on.
+        rows.update(question_id=Subquery(same.values("id")[:1]), is_lead=job.attempt == 1)

@@ -9,7 +9,7 @@ import pytest
 from django.db.models import Count
 
 from enrichment.models import Answer, BatchItem, EnrichmentJob, EnrichmentRow
-from enrichment.services import attempts, decisions, submission
+from enrichment.services import attempts, decisions, preparing, submission
 from enrichment.services.decisions import Act, Chosen
 from keys import ledger
 from keys.clock import db_now
@@ -162,6 +162,22 @@ def test_row_corrected_to_one_that_is_decided_meanwhile_is_asked_with_it(engine:
     assert EnrichmentRow.objects.filter(job=job, is_lead=True).count() == 1
     assert not BatchItem.objects.values("batch", "question").annotate(n=Count("id")).filter(n__gt=1).exists()
     books_fit(job)
+
+
+def test_row_that_is_linked_to_an_uncertain_question_does_not_stand_for_it_beside_the_other(
+    engine: Engine,
+) -> None:
+    engine.switch(visibility_lag_s=2_000)
+    engine.fault("/bulk-search", "reset_after_accept", times=1)
+    job = engine.run(engine.start(["ann at sbx-found.example", "ann@sbx-found.example"]))
+    attempts.correct_row(Actor(engine.person), job.id, 1, {"email": "ann@sbx-found.example"})
+    job = submission.retry_rows(Actor(engine.person), job.id, [attempts.CORRECTED])
+
+    # A worker that dies here leaves the job queued; the uncertain row may be decided before another one goes on.
+    preparing._link(job, EnrichmentRow.objects.filter(job=job, state="waiting"))
+
+    assert row(job, 1).question == row(job, 2).question
+    assert (row(job, 1).is_lead, row(job, 2).is_lead) == (False, True)
 
 
 def test_next_attempt_takes_no_answer_that_is_older_than_the_job_allows(engine: Engine) -> None:

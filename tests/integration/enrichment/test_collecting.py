@@ -19,8 +19,8 @@ from enrichment.providers.base import (
     ProviderError,
     ReadFailedError,
 )
-from enrichment.services import collecting, submission
-from keys import ledger
+from enrichment.services import collecting, provider_call, submission
+from keys import ledger, limiter
 from keys.clock import db_now
 from people.audit import Actor
 from tests.fakes.engine import SPEED, Engine, assert_paid_once, story
@@ -199,3 +199,20 @@ def test_paused_job_whose_reads_are_refused_waits_for_its_person_also_after_a_da
     job = engine.run(submission.resume_job(actor(engine), job.id))
 
     assert (job.state, job.rows_answered) == ("completed", 3)
+
+
+def test_list_whose_slot_is_kept_for_somebody_waits_a_moment_and_does_not_spin(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = at_icypeas(engine)
+    Batch.objects.filter(job=job).update(state="collecting", next_at=db_now())
+
+    def kept(*_: Any) -> bool:
+        raise limiter.BusyError(0.001)  # nearer than a list may take a slot ahead
+
+    monkeypatch.setattr(collecting, "collect_from", kept)
+
+    with pytest.raises(limiter.BusyError) as told:
+        collecting.collect_next(job)
+
+    assert told.value.wait_s == pytest.approx(provider_call.slot_s(provider_call.ITEMS) / 10)
