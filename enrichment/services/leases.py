@@ -16,11 +16,17 @@ from keys.clock import db_now
 
 log = logging.getLogger(__name__)
 
-BEATS = 3  # in HEARTBEAT_S; a slice that misses so many counts as gone
+BEATS = 5  # in HEARTBEAT_S
 
 
 def lease_end() -> timedelta:
     return timedelta(seconds=settings.LEASE_S)
+
+
+def silence() -> timedelta:
+    """A slice that was not heard for so long, three beats and a little, counts as gone. Were it only slow, a second one
+    beside it does no harm: claims and fences keep them apart."""
+    return timedelta(seconds=settings.HEARTBEAT_S * 2 / 3)
 
 
 @contextmanager

@@ -108,7 +108,7 @@ def _serve_people_first(job_id: int) -> None:
     """One person's look-up overtakes any list: a slice does what is due for look-ups before its own next step, unless their
     own slice is at work."""
     now = db_now()
-    unheard = Q(slice_at__isnull=True) | Q(slice_at__lt=now - timedelta(seconds=settings.HEARTBEAT_S))
+    unheard = Q(slice_at__isnull=True) | Q(slice_at__lt=now - leases.silence())
     urgent = (
         EnrichmentJob.objects.filter(
             unheard, mode=Mode.SINGLE, state__in=(JobState.QUEUED, JobState.RUNNING), next_due_at__lte=now
@@ -283,11 +283,7 @@ def mark_dispatched(job_id: int) -> bool:
 
 
 def _is_forsaken() -> Q:
-    """Jobs whose wake-up nobody took for the time of a lease, or whose slice missed three beats.
-
-    A second slice beside a living one does no harm: claims and fences keep them apart.
-    """
+    """Jobs whose wake-up nobody took for the time of a lease, or whose slice has fallen silent."""
     now = db_now()
     unheard = Q(slice_at__isnull=True, dispatched_at__lt=now - leases.lease_end())
-    silent = now - timedelta(seconds=settings.HEARTBEAT_S)
-    return unheard | Q(dispatched_at__isnull=False, slice_at__lt=silent)
+    return unheard | Q(dispatched_at__isnull=False, slice_at__lt=now - leases.silence())

@@ -1104,10 +1104,10 @@ def test_job_of_a_dead_slice_is_due_after_three_missed_beats(engine: Engine, set
     job = engine.start(3)
     processing.mark_dispatched(job.id)
     processing._beat(job.id)
-    EnrichmentJob.objects.filter(id=job.id).update(slice_at=db_now() - timedelta(seconds=14))
+    EnrichmentJob.objects.filter(id=job.id).update(slice_at=db_now() - timedelta(seconds=6))
     assert processing.due_jobs() == []
 
-    EnrichmentJob.objects.filter(id=job.id).update(slice_at=db_now() - timedelta(seconds=16))
+    EnrichmentJob.objects.filter(id=job.id).update(slice_at=db_now() - timedelta(seconds=11))
     assert processing.due_jobs() == [(job.id, False)]
     assert processing.mark_dispatched(job.id) is True
     assert processing.due_jobs() == []  # the wake-up that is on its way has the time of a lease
