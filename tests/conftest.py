@@ -9,6 +9,7 @@ import pytest
 from celery.app.task import Task
 from django.db import connection
 from django.test import Client
+from django.utils import timezone
 
 from enrichment.services import processing
 from people.models import User
@@ -20,6 +21,13 @@ from tests.fakes.sandbox_process import CANARY, SECRET, SandboxProcess, run_sand
 def pytest_make_parametrize_id(val: object) -> str | None:
     """Names of tests are written to reports, so a value with the secret of this run has another one."""
     return val.replace(CANARY, "…") if isinstance(val, str) and CANARY in val else None
+
+
+@pytest.fixture(autouse=True)
+def no_zone_of_another_test() -> Iterator[None]:
+    """A request leaves its viewer's time zone to its thread, where the next one finds it: a test would know another day."""
+    yield
+    timezone.deactivate()
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.browser.desk import Desk, Watched, browser_path, launch, log_in, open_context, run_desk
+
+# `set_default_timeout` does not reach expectations: they would wait for five seconds only.
+expect.set_options(timeout=20_000)
 
 
 @pytest.fixture(scope="session")

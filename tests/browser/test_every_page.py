@@ -12,7 +12,7 @@ from tests.browser.desk import Desk, Watched, log_in
 from tests.browser.pages import pages_of
 from tests.browser.test_journeys import start, upload, wait_until
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 SERIOUS = {"serious", "critical"}
 
 

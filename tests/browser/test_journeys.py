@@ -5,19 +5,22 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import FilePayload, Page, expect
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
+from enrichment.management.commands.demo import SPEED
 from tests.browser.desk import Desk
 from tests.browser.lists import BAD, BLANK_LINES, DOUBLES, ROWS, nasty_list, rows_of
 from tests.fakes.installation import run_installation
 from tests.fakes.sandbox_process import SECRET, USER_ID, run_sandbox
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 STATES = ("found", "not_found", "cached", "skipped", "failed", "uncertain", "in_flight", "waiting")
 
@@ -88,6 +91,18 @@ def wait_until(condition: Callable[[], object], timeout_s: float = 120) -> None:
         time.sleep(0.1)
 
 
+@contextmanager
+def still_sandbox(desk: Desk) -> Iterator[None]:
+    """No row comes back until the test sets a speed, however slow this machine is. Afterwards all is as the demo had it."""
+    # Ours send at the demo's pace, which a clock that stands still would refuse.
+    desk.order_sandbox("settings", {"speed": 0, "rate_limits": False})
+    try:
+        yield
+    finally:
+        desk.order_sandbox("faults", {"clear": True})
+        desk.order_sandbox("settings", {"speed": SPEED, "rate_limits": True})
+
+
 def test_a_list_goes_through_the_browser_and_comes_home_whole(
     desk: Desk, page_of: Callable[..., Page], tmp_path: Path
 ) -> None:
@@ -99,25 +114,29 @@ def test_a_list_goes_through_the_browser_and_comes_home_whole(
     expect(page.get_by_text("1,200 rows").first).to_be_visible()
     expect(page.get_by_text(f"{BLANK_LINES} blank lines").first).to_be_visible()
     expect(page.get_by_text("UTF-8 with BOM").first).to_be_visible()
-    desk.order_sandbox("settings", {"speed": 1, "rate_limits": False})
-    job = start(page, "journey of the tests")
-    wait_until(lambda: rows_by_state(desk, job)["in_flight"] and not rows_by_state(desk, job)["waiting"])
-    assert assert_page_agrees(page, desk, job, live=True)["skipped"] == BAD
-    desk.order_sandbox("settings", {"speed": 10})
-    for fraction in (0.2, 0.6):
-        # Reads fail for a while: the job stands still in mid-way, and the page can be compared.
+    with still_sandbox(desk):
+        job = start(page, "journey of the tests")
+        wait_until(lambda: rows_by_state(desk, job)["in_flight"] and not rows_by_state(desk, job)["waiting"])
+        assert assert_page_agrees(page, desk, job, live=True)["skipped"] == BAD
+        desk.order_sandbox("settings", {"speed": SPEED})
+        for fraction in (0.2, 0.5):  # half of the rows are left, so that the second one surely meets a read
+            # Reads fail for a while: the job stands still in mid-way, and the page can be compared.
+            wait_until(
+                lambda fraction=fraction: (
+                    rows_by_state(desk, job)["in_flight"] < (ROWS - BAD) * (1 - fraction)
+                )
+            )
+            desk.order_sandbox(
+                "faults",
+                {"route": "/bulk-single-searchs/read", "kind": "status", "status": 500, "times": 1000},
+            )
+            assert_page_agrees(page, desk, job, live=True)
+            desk.order_sandbox("faults", {"clear": True})
         wait_until(
-            lambda fraction=fraction: rows_by_state(desk, job)["in_flight"] < (ROWS - BAD) * (1 - fraction)
+            lambda: desk.query(
+                "SELECT 1 FROM enrichment_enrichmentjob WHERE id = ? AND state = 'completed'", job
+            )
         )
-        desk.order_sandbox(
-            "faults", {"route": "/bulk-single-searchs/read", "kind": "status", "status": 500, "times": 1000}
-        )
-        assert_page_agrees(page, desk, job, live=True)
-        desk.order_sandbox("faults", {"clear": True})
-    wait_until(
-        lambda: desk.query("SELECT 1 FROM enrichment_enrichmentjob WHERE id = ? AND state = 'completed'", job)
-    )
-    desk.order_sandbox("settings", {"rate_limits": True})
     page.goto(f"/jobs/{job}/")
     expect(page.get_by_text("Completed").first).to_be_visible(timeout=20_000)
     final = assert_page_agrees(page, desk, job, live=False)
@@ -156,7 +175,7 @@ def kinds_of_records(query: Callable[[str], list[tuple[object, ...]]], job: int)
     kinds = {
         "calls": f"SELECT DISTINCT route || ' ' || scope FROM keys_call WHERE job = {job} AND outcome = 'ok'",
         "ledger": f"SELECT DISTINCT kind FROM keys_ledgerentry WHERE job = {job}",
-        "audit": f"SELECT DISTINCT action FROM people_auditentry WHERE object_type = 'job' AND object_id = {job}",
+        "audit": f"SELECT DISTINCT action FROM people_auditentry WHERE object_type = 'enrichmentjob' AND object_id = {job}",
         "batches": f"SELECT DISTINCT mode || ' ' || state FROM enrichment_batch WHERE job_id = {job}",
     }
     return {name: {row[0] for row in query(sql)} for name, sql in kinds.items()}
@@ -225,24 +244,42 @@ def test_a_running_job_moves_by_itself_and_can_be_paused_resumed_and_cancelled(
     rows = "".join(f"P{number};Q{number};stop{number}.example\r\n" for number in range(3_000))
     page = page_of("Operator")
     upload(page, "email-search", f"First name;Last name;Website\r\n{rows}".encode(), "stop.csv")
-    job = start(page, "pause, resume, cancel")
 
-    page.get_by_role("link", name="Pause…").click()
-    expect(page.get_by_role("dialog").get_by_text("not sent and wait")).to_be_visible()
-    page.get_by_role("dialog").get_by_role("button", name="Pause").click()
-    expect(page.get_by_role("button", name="Resume")).to_be_visible()
-    time.sleep(5)
-    sent = desk.query("SELECT count(*) FROM keys_call WHERE job = ? AND route = 'bulk-search'", job)
-    time.sleep(3)
-    assert desk.query("SELECT count(*) FROM keys_call WHERE job = ? AND route = 'bulk-search'", job) == sent
-    page.get_by_role("button", name="Resume").click()
-    expect(page.get_by_role("link", name="Pause…")).to_be_visible()
-    page.get_by_role("link", name=re.compile("^Cancel")).or_(
-        page.get_by_role("button", name="Cancel…")
-    ).first.click()
-    page.get_by_role("button", name="Cancel the job").last.click()
-    # The page is not reloaded by hand: it says so itself when the last row is back.
-    expect(page.get_by_text("Cancelled", exact=True).first).to_be_visible(timeout=90_000)
+    def sent(job: int) -> int:
+        (counted,) = desk.query("SELECT count(*) FROM keys_call WHERE job = ? AND route = 'bulk-search'", job)
+        return int(counted[0])
+
+    with still_sandbox(desk):
+        job = start(page, "pause, resume, cancel")
+        wait_until(lambda: sent(job))
+        page.get_by_role("link", name="Pause…").click()
+        expect(page.get_by_role("dialog").get_by_text("not sent and wait")).to_be_visible()
+        page.get_by_role("dialog").get_by_role("button", name="Pause").click()
+        expect(page.get_by_role("button", name="Resume")).to_be_visible()
+        # What was sent comes back: from then on only the pause keeps the rest from being sent.
+        desk.order_sandbox("settings", {"speed": SPEED})
+        wait_until(lambda: not rows_by_state(desk, job)["in_flight"])
+        before = sent(job)
+        assert rows_by_state(desk, job)["waiting"]
+        time.sleep(3)
+        assert sent(job) == before
+        desk.order_sandbox("settings", {"speed": 0})
+        page.get_by_role("button", name="Resume").click()
+        expect(page.get_by_role("link", name="Pause…")).to_be_visible()
+        wait_until(lambda: sent(job) > before)
+        page.get_by_role("link", name=re.compile("^Cancel")).or_(
+            page.get_by_role("button", name="Cancel…")
+        ).first.click()
+        page.get_by_role("button", name="Cancel the job").last.click()
+        wait_until(
+            lambda: desk.query(
+                "SELECT 1 FROM enrichment_enrichmentjob WHERE id = ? AND state = 'cancelling'", job
+            )
+        )
+        assert rows_by_state(desk, job)["in_flight"]
+        desk.order_sandbox("settings", {"speed": SPEED})
+        # The page is not reloaded by hand: it says so itself when the last row is back.
+        expect(page.get_by_text("Cancelled", exact=True).first).to_be_visible(timeout=90_000)
 
     money = dict(desk.query("SELECT kind, sum(credits) FROM keys_ledgerentry WHERE job = ? GROUP BY 1", job))
     assert money["reserved"] == pytest.approx(money.get("charged", 0) + money["released"])
@@ -300,9 +337,16 @@ def test_a_viewer_is_told_who_may_start_and_a_stranger_must_log_in(
 
 def test_the_keyboard_alone_opens_pages(page_of: Callable[..., Page]) -> None:
     page = page_of("Operator")
-    page.keyboard.press("g")
-    page.keyboard.press("j")
-    page.wait_for_url("**/jobs/")
+    for left in (2, 1, 0):
+        page.keyboard.press("g")
+        page.keyboard.press("j")
+        try:
+            page.wait_for_url("**/jobs/")
+        except PlaywrightTimeoutError:  # perhaps a busy machine let too long pass between the two keys
+            if not left:
+                raise
+        else:
+            break
     page.keyboard.press("/")
     expect(page.locator("input:focus")).to_be_visible()
     page.keyboard.press("Escape")

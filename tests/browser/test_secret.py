@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.desk import Desk
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]  # it may be the one that starts the demo
 
 
 def processes_of(desk: Desk) -> dict[str, list[tuple[bytes, bytes]]]:

@@ -61,7 +61,7 @@ class Engine:
     def begin(self, job: EnrichmentJob, **order: Any) -> EnrichmentJob:
         return factories.start(job, order.pop("key", self.key), **order)
 
-    def run(self, job: EnrichmentJob, *, seconds: float = 25) -> EnrichmentJob:
+    def run(self, job: EnrichmentJob, *, seconds: float = 60) -> EnrichmentJob:
         """Work until nothing is due; the books are compared after each step."""
         until = time.monotonic() + seconds
         while True:
@@ -73,7 +73,7 @@ class Engine:
             assert time.monotonic() < until, story(job)
             time.sleep(0.02)
 
-    def run_all(self, jobs: list[EnrichmentJob], *, seconds: float = 25) -> None:
+    def run_all(self, jobs: list[EnrichmentJob], *, seconds: float = 60) -> None:
         """Work on several jobs in turns until nothing is due: one may wait for another's batch."""
         until = time.monotonic() + seconds
         while any([self.step(job) is not None for job in jobs]):  # noqa: C419  every job gets its step

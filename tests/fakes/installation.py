@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
+import redis
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("ICYPEAS_", "TEST_", "DATA_DIR", "DATABASE_URL", "CELERY_", "DJANGO_", "PROCESS_ROLE")
@@ -125,6 +126,8 @@ def run_installation(folder: Path, *, base_url: str, secret: str, factor: int) -
     if os.environ.get("TEST_REDIS_URL"):
         # A database of its own on the server: another run's messages are not ours.
         environment["CELERY_BROKER_URL"] = os.environ["TEST_REDIS_URL"].rsplit("/", 1)[0] + "/9"
+        with redis.Redis.from_url(environment["CELERY_BROKER_URL"]) as broker:
+            broker.flushdb()  # what an earlier installation left there would be delivered to this one
     installation = Installation(folder, environment, secret)
     try:
         migrated = installation.manage("migrate", "-v0")

@@ -16,9 +16,10 @@ from celery.signals import worker_init
 
 from config.celery import app
 
-HANG_S = 3
+# Both hold for every slice: a shorter soft limit could end a healthy one between its intent and its send.
+SOFT_S, HANG_S = 4, 6
 
-app.conf.task_soft_time_limit, app.conf.task_time_limit = HANG_S - 1, HANG_S
+app.conf.task_soft_time_limit, app.conf.task_time_limit = SOFT_S, HANG_S
 
 
 @worker_init.connect

@@ -80,7 +80,7 @@ class SandboxProcess:
         self.api.close()
         self.control.close()
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(30)
 
 
 def write_accounts(folder: Path, accounts: Sequence[Mapping[str, str]] = ACCOUNTS) -> Path:

@@ -62,7 +62,7 @@ def is_alive(pid: int) -> bool:
     return bool(state) and not state.startswith("Z")
 
 
-def wait_until(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
+def wait_until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
     until = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < until, "it did not come"
@@ -208,7 +208,7 @@ def test_every_process_ends_when_the_runner_is_asked_to_stop(
 
     process.send_signal(number)
 
-    assert process.wait(timeout=15) == 0
+    assert process.wait(timeout=60) == 0
     assert [pid for pid in pids if is_alive(pid)] == []
 
 

@@ -120,7 +120,7 @@ class Command(BaseCommand):
                 run.refresh_from_db()
         finally:
             command_ends()
-        _write(run, out, options["preset"])
+        _write(actor, run, out, options["preset"])
         _report(console, run, out, as_json=options["json"])
         sys.exit(_exit_status(run, interrupted))
 
@@ -377,11 +377,11 @@ def _is_over(job: EnrichmentJob) -> bool:
     return job.is_finished
 
 
-def _write(job: EnrichmentJob, out: Path, preset: str) -> None:
-    """Write all rows beside the target first, then put it in place at once."""
+def _write(actor: Actor, job: EnrichmentJob, out: Path, preset: str) -> None:
+    """Write all rows beside the target first, then put it in place at once. Who took them stands in the audit log."""
     handle, name = tempfile.mkstemp(dir=out.resolve().parent, prefix=f".{out.name}.")
     with os.fdopen(handle, "wb") as file:
-        for chunk in exporting.export(job, preset):
+        for chunk in exporting.hand_out(actor, job, preset):
             file.write(chunk)
     os.replace(name, out)
 

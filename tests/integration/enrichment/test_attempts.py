@@ -143,7 +143,7 @@ def test_rows_skipped_for_a_warning_may_be_asked_after_all(engine: Engine) -> No
 
 @pytest.mark.parametrize("act", [Act.SEND_AGAIN, Act.LOOK_AGAIN])
 def test_row_corrected_to_one_that_is_decided_meanwhile_is_asked_with_it(engine: Engine, act: Act) -> None:
-    engine.switch(visibility_lag_s=2_000)  # listed after both looks
+    engine.switch(visibility_lag_s=1_000_000)  # listed after both looks
     engine.fault("/bulk-search", "reset_after_accept", times=1)
     job = engine.run(engine.start(["ann at sbx-found.example", "ann@sbx-found.example"]))
     assert (job.rows_skipped, job.rows_uncertain) == (1, 1)
@@ -167,7 +167,7 @@ def test_row_corrected_to_one_that_is_decided_meanwhile_is_asked_with_it(engine:
 def test_row_that_is_linked_to_an_uncertain_question_does_not_stand_for_it_beside_the_other(
     engine: Engine,
 ) -> None:
-    engine.switch(visibility_lag_s=2_000)
+    engine.switch(visibility_lag_s=1_000_000)
     engine.fault("/bulk-search", "reset_after_accept", times=1)
     job = engine.run(engine.start(["ann at sbx-found.example", "ann@sbx-found.example"]))
     attempts.correct_row(Actor(engine.person), job.id, 1, {"email": "ann@sbx-found.example"})

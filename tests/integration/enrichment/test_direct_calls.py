@@ -127,7 +127,7 @@ def test_person_is_served_while_calls_go_side_by_side(
     engine: Engine, provider: DirectProvider, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.DIRECT_AT_ONCE = 2
-    provider.takes_s = 0.5
+    provider.takes_s = 1.0
     served: list[int] = []
     monkeypatch.setattr(processing, "_serve_people_first", served.append)
     job = engine.start(16)

@@ -258,7 +258,10 @@ def test_submit_that_nobody_lists_is_left_to_a_person_after_two_looks(
     assert b"It may have been charged" in exported(job)
 
 
-def test_lost_submit_is_adopted_when_the_listing_lags_behind(engine: Engine) -> None:
+def test_lost_submit_is_adopted_when_the_listing_lags_behind(engine: Engine, settings: Any) -> None:
+    settings.SETTLE_S = (
+        5.0  # counted from before the send, the lag from its arrival: a busy machine lies between
+    )
     engine.switch(visibility_lag_s=40)  # 0.2 s of ours: the first looks see nothing
     engine.fault(SUBMIT, "reset_after_accept")
 
@@ -712,7 +715,7 @@ def test_what_never_ends_is_looked_for_ever_more_rarely_and_left_to_a_person_aft
         engine.step(job)
         gaps.append((Batch.objects.get().next_at - db_now()).total_seconds())
     expected = [0, 15, 120] if mode == "list" else [15, 45, 120]  # a look-up: half its age
-    assert gaps == [pytest.approx(gap, abs=2) for gap in expected]
+    assert gaps == [pytest.approx(gap, abs=6) for gap in expected]
 
     then = db_now() - timedelta(days=1, seconds=1)
     Batch.objects.update(sent_at=then, next_at=db_now() - timedelta(seconds=1))
@@ -1104,7 +1107,7 @@ def test_job_of_a_dead_slice_is_due_after_three_missed_beats(engine: Engine, set
     job = engine.start(3)
     processing.mark_dispatched(job.id)
     processing._beat(job.id)
-    EnrichmentJob.objects.filter(id=job.id).update(slice_at=db_now() - timedelta(seconds=6))
+    EnrichmentJob.objects.filter(id=job.id).update(slice_at=db_now() - timedelta(seconds=3))
     assert processing.due_jobs() == []
 
     EnrichmentJob.objects.filter(id=job.id).update(slice_at=db_now() - timedelta(seconds=11))
@@ -1169,6 +1172,7 @@ def test_worker_of_other_environments_leaves_the_work_to_one_that_serves_it(
 def test_slice_of_the_right_worker_is_not_disturbed_by_a_message_that_comes_to_another(
     engine: Engine, settings: Any
 ) -> None:
+    settings.HEARTBEAT_S, settings.LEASE_S = 15, 60
     job = engine.start(3)
     processing.mark_dispatched(job.id)
     processing._beat(job.id)

@@ -32,6 +32,7 @@ def refused(engine: Engine, status: str) -> int:
     return sum(counts.get(status, 0) for counts in engine.sandbox.state()["requests"].values())
 
 
+@pytest.mark.timeout(300)  # above the 240 s that the job may take
 @pytest.mark.parametrize("profile", PROFILES)
 def test_list_ends_or_waits_as_the_profile_says(engine: Engine, settings: Any, profile: str) -> None:
     settings.BATCH_ROWS = 20

@@ -14,7 +14,7 @@ import pytest
 from tests.fakes.installation import Installation, run_installation
 from tests.fakes.sandbox_process import SECRET, USER_ID, SandboxProcess, run_sandbox
 
-pytestmark = [pytest.mark.worker, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.worker, pytest.mark.timeout(420)]
 
 FACTOR = 20
 ROWS = int(os.environ.get("TRIPLED_ROWS", "300"))  # of the list whose messages come three times; 2000 by hand
@@ -54,7 +54,7 @@ def installation(tmp_path: Path, own_sandbox: SandboxProcess) -> Iterator[Instal
         yield running
 
 
-def must(done: object, *, timeout_s: float = 90) -> None:
+def must(done: object, *, timeout_s: float = 150) -> None:
     """Wait until `done()` is true."""
     assert callable(done)
     until = time.monotonic() + timeout_s
@@ -114,7 +114,7 @@ def test_batches_that_end_their_workers_are_left_out_and_the_rest_goes_on(
     installation.start_scheduler()
     for _ in range(2):
         installation.start_worker(app="tests.fakes.poisoned_worker")
-    must(has_state(installation, "completed"), timeout_s=150)
+    must(has_state(installation, "completed"), timeout_s=200)
 
     failed = installation.query(
         "SELECT position, reason_code FROM enrichment_enrichmentrow WHERE state = 'failed'"

@@ -51,7 +51,7 @@ def test_four_unclear_answers_stop_nothing(account: Account) -> None:
 def test_fifth_unclear_answer_stops_paid_calls_of_this_account(account: Account, outcome: Outcome) -> None:
     learn(account, outcome, 5)
 
-    assert wait_of(account) == pytest.approx(30, abs=1)
+    assert wait_of(account) == pytest.approx(30, abs=5)
     assert wait_of(factories.make_account()) == 0
 
 
@@ -66,7 +66,7 @@ def test_one_call_passes_when_a_try_is_due_and_none_beside_it_while_it_may_last(
     waits = [wait_of(account) for _ in range(3)]
 
     assert waits[0] == 0
-    assert waits[1:] == [pytest.approx(60, abs=1)] * 2
+    assert waits[1:] == [pytest.approx(60, abs=5)] * 2
 
 
 def test_distance_counts_from_the_end_of_a_try(account: Account, settings: Any) -> None:
@@ -77,7 +77,7 @@ def test_distance_counts_from_the_end_of_a_try(account: Account, settings: Any) 
 
     learn(account, Outcome.UNCERTAIN)
 
-    assert wait_of(account) == pytest.approx(60, abs=1)  # doubled from 30
+    assert wait_of(account) == pytest.approx(60, abs=5)  # doubled from 30
 
 
 def test_distance_of_tries_doubles_up_to_the_most(account: Account) -> None:
@@ -87,7 +87,7 @@ def test_distance_of_tries_doubles_up_to_the_most(account: Account) -> None:
         learn(account, Outcome.UNCERTAIN)
         waits.append(wait_of(account))
 
-    assert waits == [pytest.approx(wait, abs=1) for wait in (60, 120, 240, 480, 900, 900, 900)]
+    assert waits == [pytest.approx(wait, abs=5) for wait in (60, 120, 240, 480, 900, 900, 900)]
 
 
 @pytest.mark.parametrize("clear", [Outcome.OK, Outcome.VENDOR_REJECTED, Outcome.OUT_OF_CREDITS])

@@ -142,6 +142,7 @@ def _forget_calls(key: KeyRecord) -> None:
     call(key, BULK)
 
 
+# Days are asked for when a test runs: the run may last beyond midnight.
 WHEN = {
     "unused": (_idle, _set(last_used_at=timezone.now() - timedelta(days=29)), "Not used for 31 days"),
     "scope": (_forget_calls, _scope_used(1), f"Scope never used: {SINGLE}"),
@@ -153,13 +154,13 @@ WHEN = {
     "systems": (_other("sandbox", "active"), _other("sandbox", "revoked"), "Secret shared across systems"),
     "name": (_set(system="other"), _set(system="lists"), "Name and record disagree"),
     "rotation": (
-        _set(rotate_by=today() - timedelta(days=2)),
-        _set(rotate_by=today() + timedelta(days=15)),
+        lambda key: change(key, rotate_by=today() - timedelta(days=2)),
+        lambda key: change(key, rotate_by=today() + timedelta(days=15)),
         "Rotation is 2 days late",
     ),
     "expiry": (
-        _set(expires_at=today() + timedelta(days=14)),
-        _set(expires_at=today() + timedelta(days=15)),
+        lambda key: change(key, expires_at=today() + timedelta(days=14)),
+        lambda key: change(key, expires_at=today() + timedelta(days=15)),
         "Expires in 14 days",
     ),
     "secret": (

@@ -232,7 +232,7 @@ def test_available_never_jumps_up_while_charges_are_booked() -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
-    seen: set[Decimal | None] = set()
+    seen: set[Decimal | None] = {left(key)}
     while not over.is_set():
         seen.add(left(key))
     thread.join()

@@ -135,29 +135,31 @@ def drip(data: bytes):
     return answer_to
 
 
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n"
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n"
 
 
+# Both drip for 30 s and more, far beyond what a busy machine adds to a call that keeps its deadline.
 @pytest.mark.parametrize(
-    "data", [b"HTTP/1.1 200 OK\r\nX-Filler: " + b"x" * 400, HEAD + b" " * 400], ids=["head", "body"]
+    "data", [b"HTTP/1.1 200 OK\r\nX-Filler: " + b"x" * 1500, HEAD + b" " * 1500], ids=["head", "body"]
 )
 @pytest.mark.parametrize(("route", "kind"), [(PAID, UncertainOutcomeError), (READ, ReadFailedError)])
 def test_call_ends_at_its_deadline_when_the_answer_drips(data, route, kind):
     error, seconds = outcome(drip(data), route, total_s=1.2)
 
     assert type(error) is kind
-    assert 0.9 < seconds < 2.5
+    assert 0.9 < seconds < 15
 
 
 def test_call_ends_at_its_deadline_when_nothing_is_answered():
     def answer_to(connection):
         receive(connection)
+        connection.settimeout(60)  # a client without a deadline is found out, however busy the machine is
         connection.recv(1)  # until the client hangs up
 
     error, seconds = outcome(answer_to, total_s=0.5)
 
     assert type(error) is UncertainOutcomeError
-    assert seconds < 2
+    assert seconds < 20
 
 
 def test_call_gives_a_slow_route_its_longer_deadline():

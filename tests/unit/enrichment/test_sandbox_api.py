@@ -536,18 +536,25 @@ def test_returned_credits_pay_for_new_searches(sandbox):
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "allowed"),
+    ("path", "body", "allowed", "window_s"),
     [
-        ("/bulk-search", bulk(1), 1),
-        ("/email-verification", {"email": "a@b.example"}, 10),
-        (ITEMS, {"mode": "single"}, 30),
-        (FILES, {}, 15),
+        ("/bulk-search", bulk(1), 1, 1),
+        ("/email-verification", {"email": "a@b.example"}, 10, 1),
+        (ITEMS, {"mode": "single"}, 30, 60),
+        (FILES, {}, 15, 60),
     ],
 )
-def test_call_above_the_documented_limit_is_429_and_creates_nothing(sandbox, path, body, allowed):
-    sandbox.order("/control/settings", {"rate_limits": True})
-
-    statuses = [sandbox.api.post(path, json=body).status_code for _ in range(allowed + 2)]
+def test_call_above_the_documented_limit_is_429_and_creates_nothing(sandbox, path, body, allowed, window_s):
+    # Limits count real seconds: calls that a busy machine spread over more than their window say nothing.
+    for _attempt in range(5):
+        sandbox.order("/control/reset", {})
+        sandbox.order("/control/settings", {"rate_limits": True})
+        begin = time.monotonic()
+        statuses = [sandbox.api.post(path, json=body).status_code for _ in range(allowed + 2)]
+        if time.monotonic() - begin <= 0.8 * window_s:
+            break
+    else:
+        pytest.fail("five times the calls took longer than the window of their limit")
     with sandbox.client(OTHER_SECRET) as other:
         elsewhere = other.post(path, json=body).status_code
 

@@ -33,7 +33,7 @@ class Receiver(ThreadingHTTPServer):
 
     def wait(self, count: int) -> list[tuple[str, dict[str, Any]]]:
         """The calls, as soon as there are so many and no more come for a moment."""
-        until = time.monotonic() + 15
+        until = time.monotonic() + 60
         while len(self.calls) < count:
             assert time.monotonic() < until, self.calls
             time.sleep(0.02)
