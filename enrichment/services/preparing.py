@@ -94,7 +94,7 @@ def _link(job: EnrichmentJob, rows: QuerySet[EnrichmentRow]) -> None:
     table = Question._meta.db_table
     with transaction.atomic():
         with connection.cursor() as cursor:
-            # Inside the database: the rows need not travel here and back, which takes four times as long.
+            # Inside the database: the rows need not travel here and back, which takes two to four times as long.
             cursor.execute(
                 f"INSERT INTO {table} (realm, operation, digest, inputs) {select} ON CONFLICT DO NOTHING",
                 parameters,
