@@ -72,10 +72,9 @@ def for_key(key: KeyRecord) -> list[Budget]:
     if key.team_id:
         burdened |= Q(team=key.team_id, realm=key.account.realm)
     begun = _begun(Budget.objects.filter(burdened))
-    found = [
-        next((budget for budget in begun if (budget.key_id is None) == is_team), None)
-        for is_team in (True, False)
-    ]
+    of_team = next((budget for budget in begun if budget.team_id), None)
+    own = next((budget for budget in begun if budget.key_id), None)
+    found = (of_team, own)
     return [budget for budget in found if budget is not None and budget.credits is not None]
 
 
@@ -83,8 +82,10 @@ def _begun(budgets: QuerySet[Budget], month: date | None = None) -> list[Budget]
     """Those that have begun in a month (now unless told), the latest first, a correction before what it corrects: the first
     of an owner holds."""
     sought = budgets.select_related("team", "key__team", "key__account").order_by("-first_month", "-id")
-    now = db_now()
-    return [budget for budget in sought if budget.first_month <= (month or month_of(budget, now))]
+    if month is not None:
+        return [budget for budget in sought if budget.first_month <= month]
+    now = db_now()  # once: it is a question to the database
+    return [budget for budget in sought if budget.first_month <= month_of(budget, now)]
 
 
 def all_of(month: date, teams: Iterable[Team] | None = None) -> list[Budget]:

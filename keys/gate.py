@@ -44,8 +44,8 @@ class GateRefusedError(Exception):
 @dataclass(frozen=True)
 class Errand:
     """What somebody wants to call, and for what. `interval_s` is the route's distance between calls at our share of
-    the documented rate, `catch_up` how many late ones may follow faster; `job` is a number, since keys know nothing of jobs. `is_for_person`: somebody waits for what this
-    call brings, so it takes the slot that was kept for it."""
+    the documented rate, `catch_up` how many late ones may follow faster; `job` is a number, since keys know nothing of
+    jobs. `is_for_person`: somebody waits for what this call brings, so it takes the slot that was kept for it."""
 
     key_id: int
     environment: str

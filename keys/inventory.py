@@ -196,7 +196,7 @@ class Detail:
 
     line: Line
     last_credits: Decimal | None
-    missing: Sequence[str]
+    missing: Sequence[str]  # what keeps a draft from becoming active
     available: ledger.Available
     cap_used: Decimal
     fingerprint: str

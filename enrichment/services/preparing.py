@@ -56,9 +56,9 @@ def _choose_leads(job: EnrichmentJob, waiting: QuerySet[EnrichmentRow]) -> None:
     """Leave the first row of each question as the one that stands for it. Where a row of the job that is at Icypeas, or may
     be, stands for a question already, no other does.
 
-    A new job's rows are marked when they are linked, so that a list without duplicates is written once; the ids of the others come
-    here and go back in chunks: as one statement, on a table that was just filled, it takes a time that grows squared on
-    both databases, which know nothing of its size yet.
+    A new job's rows are marked when they are linked, so that a list without duplicates is written once; the ids of the
+    others come here and go back in chunks: as one statement, on a table that was just filled, it takes a time that grows
+    squared on both databases, which know nothing of its size yet.
     """
     waiting.filter(is_lead=False).update(is_lead=True)  # rows that are sent again
     sent = (RowState.IN_FLIGHT, RowState.UNCERTAIN)

@@ -15,6 +15,7 @@ import time
 from argparse import ArgumentParser
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -173,8 +174,7 @@ def measure_floor(scene: Scene, options: Mapping[str, Any]) -> tuple[dict[str, A
     took, floor = seconds_of(job), reads * slot_s
     refused = sum(counted["429"] for counted in requests.values())
     slots = sorted(seconds_of(look_up) / slot_s for look_up in look_ups)
-    ends = [look_up.finished_at for look_up in look_ups if look_up.finished_at]
-    before_end = sum(end < job.finished_at for end in ends if job.finished_at)
+    before_end = sum(end_of(look_up) < end_of(job) for look_up in look_ups)
     figures = {
         "database": settings.DATABASES["default"]["ENGINE"].rpartition(".")[2],
         "broker": urlsplit(settings.CELERY_BROKER_URL).scheme,
@@ -237,8 +237,12 @@ def final_rows(job: EnrichmentJob) -> int:
 def seconds_of(job: EnrichmentJob) -> float:
     """From the press on Start to the last answer."""
     assert job.started_at is not None
+    return (end_of(job) - job.started_at).total_seconds()
+
+
+def end_of(job: EnrichmentJob) -> datetime:
     assert job.finished_at is not None
-    return (job.finished_at - job.started_at).total_seconds()
+    return job.finished_at
 
 
 def total(requests: Mapping[str, Mapping[str, int]], route: str) -> int:
